@@ -1,0 +1,35 @@
+# Two commands set everything up on a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test test-slow lint clean
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"quadric needs Python 3.11 or newer, this is {v.major}.{v.minor}: name another with `make PYTHON=python3.12`")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
+	@touch $@
+
+install: $(INSTALLED) ## create .venv and install quadric with what its tests and benchmarks need
+
+demo: $(INSTALLED) ## compare CurveBall with first-order optimisers on real digits; prints where the report is
+	$(BIN)/quadric compare --problem digits-mlp --optimizers curveball,sgd,momentum,adagrad,rmsprop,adadelta,adam --epochs 20 --seeds 3 --out runs/demo --overwrite
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest -n 2
+
+test-slow: $(INSTALLED) ## run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## remove what make and pip left
+	rm -rf .venv dist runs .pytest_cache .mypy_cache .ruff_cache

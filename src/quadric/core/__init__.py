@@ -1,0 +1,1 @@
+"""Parameter space, errors, randomness: what everything else stands on. Imports torch only."""
