@@ -1,0 +1,52 @@
+"""The state of torch's global random number generators: kept, replayed, and left as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """A snapshot of the global generators that a model on `device` draws from (the CPU's, and the device's own)."""
+
+    device: torch.device
+    cpu: Tensor
+    accelerator: Tensor | None
+
+    @classmethod
+    def now(cls, device: torch.device) -> RandomState:
+        """The present state."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(device, torch.get_rng_state(), cuda)
+
+    @classmethod
+    def seeded(cls, seed: int, device: torch.device) -> RandomState:
+        """The state that `torch.manual_seed(seed)` leads to; the present state stays."""
+        before = cls.now(device)
+        try:
+            torch.manual_seed(seed)
+            return cls.now(device)
+        finally:
+            before.restore()
+
+    def restore(self) -> None:
+        """Make this the present state."""
+        torch.set_rng_state(self.cpu)
+        if self.accelerator is not None:
+            torch.cuda.set_rng_state(self.accelerator, self.device)
+
+
+@contextmanager
+def replayed(state: RandomState) -> Iterator[None]:
+    """Draw from `state` within the block, then go on from where the global generators were."""
+    outside = RandomState.now(state.device)
+    state.restore()
+    try:
+        yield
+    finally:
+        outside.restore()

@@ -1,0 +1,114 @@
+"""What every curvature operator shares: live parameters, averages over examples, one retained linearisation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from quadric.core.randomness import RandomState
+from quadric.core.space import Space
+from quadric.objective.batch import Batch, is_batch
+from quadric.objective.fingerprint import Fingerprint
+from quadric.objective.isolation import untouched
+from quadric.objective.objective import Objective
+from quadric.operators.operator import LinearOperator
+
+Local = TypeVar("Local")
+
+
+class Curvature(LinearOperator, Generic[Local]):
+    """C = Σ D_b C_b / Σ D_b over the batches of `data`, at the parameters as they are at each product.
+
+    On a single batch the linearisation is retained from product to product for as long as nothing it depends on has
+    changed; an iterable of batches is read again, and linearised again, at each product. The model's random numbers are
+    those of `seed` at every product; its mode is used as it is; buffers, `.grad` and the global generators stay as they
+    are.
+    """
+
+    symmetric = True
+
+    def __init__(self, objective: Objective, data: Any = None, *, seed: int = 0) -> None:
+        if not isinstance(objective, Objective):
+            raise TypeError(
+                f"Expected a quadric.Objective, got {type(objective).__name__}: "
+                "quadric.Objective(model, loss_fn), or Objective.of(fun, x) for a plain function."
+            )
+        super().__init__(objective.space)
+        self.objective = objective
+        self.data = data
+        self.seed = seed
+        self.routes: tuple[str, ...] = ()
+        self._single = data is None or is_batch(data, objective.unpack)
+        if self._single:
+            for _ in objective.batches(data):
+                pass
+        self._retained: tuple[Fingerprint, Local] | None = None
+
+    @property
+    def domain(self) -> Space:
+        """The objective's space, as it is now."""
+        return self.objective.space
+
+    codomain = domain
+
+    @abstractmethod
+    def _local(self, batch: Batch) -> Local:
+        """The batch made ready for products; runs the model once."""
+
+    @abstractmethod
+    def _product(self, local: Local, v: Sequence[Tensor], retain: bool) -> list[Tensor]:
+        """C_b v."""
+
+    @abstractmethod
+    def _weight(self, local: Local) -> float:
+        """D_b."""
+
+    @abstractmethod
+    def _route(self, local: Local) -> str:
+        """Which way the products of this batch go."""
+
+    def _apply(self, x: Tensor) -> Tensor:
+        space = self.space
+        columns = [space.unflatten(column) for column in x.unbind(1)]
+        if self._single:
+            local = self._current()
+            self.routes = (self._route(local),)
+            return torch.stack([space.flatten(self._product(local, v, True)) for v in columns], dim=1)
+        total = torch.zeros_like(x)
+        weights = 0.0
+        routes = set()
+        with untouched(self.objective.model, self._random()):
+            for batch in self.objective.batches(self.data):
+                local = self._local(batch)
+                weight = self._weight(local)
+                if weight > 0:
+                    for i, v in enumerate(columns):
+                        product = self._product(local, v, i + 1 < len(columns))
+                        total[:, i].add_(space.flatten(product), alpha=weight)
+                    weights += weight
+                    routes.add(self._route(local))
+        if weights == 0:
+            raise ValueError("No batch of the data has anything to average over (every D_b is 0).")
+        self.routes = tuple(sorted(routes))
+        return total.div_(weights)
+
+    def _current(self) -> Local:
+        """The linearisation of the single batch, made anew when anything it depends on has changed."""
+        (batch,) = self.objective.batches(self.data)
+        if self._retained is not None and self._retained[0].fits(self.objective, batch):
+            return self._retained[1]
+        self._retained = None
+        with untouched(self.objective.model, self._random()):
+            local = self._local(batch)
+        self._retained = Fingerprint(self.objective, batch), local
+        return local
+
+    def _random(self) -> RandomState:
+        return RandomState.seeded(self.seed, self.space.device)
+
+    def _transpose(self) -> LinearOperator:
+        return self

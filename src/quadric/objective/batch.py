@@ -1,0 +1,140 @@
+"""Batches: what a DataLoader yields, taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Unpack = Callable[[Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs and targets of one batch; `examples` is the size of the batch dimension."""
+
+    inputs: Any
+    targets: Any
+    examples: int
+
+    def call(self, model: Callable[..., Any]) -> Any:
+        """The model's outputs: a tuple of inputs is spread as positional arguments, a mapping as keywords."""
+        if isinstance(self.inputs, tuple):
+            return model(*self.inputs)
+        if isinstance(self.inputs, Mapping):
+            return model(**self.inputs)
+        return model(self.inputs)
+
+    def head(self, fraction: float) -> Batch:
+        """The first share of its examples, at least one."""
+        count = max(1, round(self.examples * fraction))
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value[:count] if value.dim() > 0 and value.shape[0] == self.examples else value
+            if isinstance(value, Mapping):
+                return {key: cut(part) for key, part in value.items()}
+            return tuple(map(cut, value)) if isinstance(value, (tuple, list)) else value
+
+        return Batch(cut(self.inputs), cut(self.targets), count)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor in it."""
+        yield from _tensors(self.inputs)
+        yield from _tensors(self.targets)
+
+
+def take_apart(batch: Any, unpack: Unpack | None = None) -> Batch:
+    """The `Batch` of what a loader yields: a pair `(inputs, targets)`, tuple or list, or what `unpack` makes of it.
+
+    Raises TypeError for anything that is not a pair, ValueError when inputs and targets differ in number.
+    """
+    if isinstance(batch, Batch):
+        return batch
+    pair = batch if unpack is None else unpack(batch)
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        got = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, Sequence) else type(pair).__name__
+        raise TypeError(
+            f"Expected a batch (inputs, targets), got {got}. "
+            "Objective(..., unpack=lambda batch: (inputs, targets)) takes other batches apart."
+        )
+    inputs, targets = pair
+    if isinstance(inputs, list):
+        inputs = tuple(inputs)
+    size_in, size_out = _examples(inputs), _examples(targets)
+    if size_in is not None and size_out is not None and size_in != size_out:
+        raise ValueError(
+            f"Inputs and targets disagree: {size_in} inputs, {size_out} targets (first dimensions). "
+            "Each example needs one target."
+        )
+    return Batch(inputs, targets, size_in or size_out or 1)
+
+
+def is_batch(data: Any, unpack: Unpack | None = None) -> bool:
+    """Whether `data` is one batch rather than an iterable of them.
+
+    A pair of pairs, `[(x₁, t₁), (x₂, t₂)]`, is two batches. With `unpack`, a tensor, a mapping, or a sequence that holds
+    a tensor directly is one batch.
+    """
+    if isinstance(data, (Batch, Mapping)):
+        return True
+    if unpack is not None:
+        return isinstance(data, Tensor) or (
+            isinstance(data, (tuple, list)) and any(isinstance(x, Tensor) for x in data)
+        )
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        return False
+    return not all(isinstance(part, Batch) or (isinstance(part, (tuple, list)) and len(part) == 2) for part in data)
+
+
+def batches_of(data: Any, unpack: Unpack | None = None) -> Iterable[Batch]:
+    """The batches of one batch or of an iterable that can be iterated again."""
+    if data is None:
+        yield Batch((), None, 1)
+        return
+    if is_batch(data, unpack):
+        yield take_apart(data, unpack)
+        return
+    if not isinstance(data, Iterable) or isinstance(data, Tensor):
+        raise TypeError(f"Expected one batch (inputs, targets) or an iterable of batches, got {type(data).__name__}.")
+    if isinstance(data, Iterator):
+        raise TypeError(
+            "Expected data that can be iterated again, got an iterator: give the DataLoader or a list of batches."
+        )
+    seen = False
+    for batch in data:
+        seen = True
+        yield take_apart(batch, unpack)
+    if not seen:
+        raise ValueError("The data holds no batches: the loader is empty.")
+
+
+def not_finite(batch: Batch) -> str | None:
+    """Which part of a batch holds NaN or infinity; None if all is finite."""
+    for name, part in (("inputs", batch.inputs), ("targets", batch.targets)):
+        for t in _tensors(part):
+            if (t.is_floating_point() or t.is_complex()) and not bool(torch.isfinite(t).all()):
+                return name
+    return None
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for v in value.values():
+            yield from _tensors(v)
+    elif isinstance(value, (tuple, list)):
+        for v in value:
+            yield from _tensors(v)
+
+
+def _examples(value: Any) -> int | None:
+    """Size of the first dimension of the first tensor that has one."""
+    for t in _tensors(value):
+        if t.dim() > 0:
+            return int(t.shape[0])
+    return None

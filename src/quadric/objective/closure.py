@@ -1,0 +1,128 @@
+"""The closure of one step: an objective on a batch, called as torch's optimisers call theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from quadric.core.randomness import RandomState
+from quadric.objective import batch as batches
+from quadric.objective.batch import Batch
+from quadric.objective.isolation import Snapshot
+from quadric.objective.linearization import Linearization
+
+if TYPE_CHECKING:
+    from quadric.objective.objective import Objective
+
+
+class Closure:
+    """`objective.on(*batches)`: f on these batches, for one step.
+
+    Calling it zeroes the gradients, evaluates, backpropagates and returns the loss, which is what every torch optimiser
+    wants of a closure. The first evaluation draws random numbers and updates buffers as any training step does; every
+    later one, by whomever, replays the same random numbers and leaves the buffers alone.
+    """
+
+    def __init__(self, objective: Objective, data: tuple[Batch, ...]) -> None:
+        self.objective = objective
+        self.batches = data
+        self.spent = False
+        self._start: Snapshot | None = None
+
+    def __call__(self) -> Tensor:
+        """Set `.grad` of the objective's parameters and return the loss, a 0-d tensor without a graph."""
+        parameters = self.objective.parameters
+        for p in parameters:
+            p.grad = None
+        inputs = (
+            None if len(parameters) == sum(p.requires_grad for p in self.objective.model.parameters()) else parameters
+        )
+
+        def backward(batch: Batch) -> tuple[Tensor, float]:
+            outputs = self.objective.outputs(batch)
+            loss, weight = self.objective.loss_at(outputs, batch), self.objective.weight(outputs, batch)
+            if not bool(torch.isfinite(loss)) and weight > 0:
+                self.check_data(batch)
+            if loss.requires_grad and weight > 0:
+                (loss if len(self.batches) == 1 else loss * weight).backward(inputs=inputs)
+            return loss.detach(), weight
+
+        with torch.enable_grad():
+            loss, total = self._average(backward)
+        if len(self.batches) > 1:
+            for p in parameters:
+                if p.grad is not None:
+                    p.grad.div_(total)
+        return loss
+
+    def value(self) -> Tensor:
+        """The loss alone, without gradients."""
+
+        def evaluate(batch: Batch) -> tuple[Tensor, float]:
+            outputs = self.objective.outputs(batch)
+            return self.objective.loss_at(outputs, batch), self.objective.weight(outputs, batch)
+
+        with torch.no_grad():
+            return self._average(evaluate)[0]
+
+    def linearizations(self, fraction: float = 1.0) -> Iterator[Linearization]:
+        """One linearisation per micro-batch (or of its first `fraction` of examples), made as they are asked for;
+        those with D_b = 0 are left out."""
+        with self._evaluation():
+            for batch in self.batches:
+                made = Linearization(self.objective, batch if fraction == 1 else batch.head(fraction))
+                if made.weight > 0:
+                    yield made
+
+    def restore_buffers(self) -> None:
+        """Undo what the first evaluation did to the model's buffers."""
+        if self._start is not None:
+            self._start.restore_buffers()
+
+    def check_data(self, batch: Batch) -> None:
+        """Raise ValueError if the batch holds NaN or infinity."""
+        part = batches.not_finite(batch)
+        if part is not None:
+            raise ValueError(f"The {part} of this batch hold NaN or infinity; clean or drop these examples.")
+
+    def data_problem(self) -> str | None:
+        """A sentence about NaN or infinity in the data, None if there is none."""
+        for batch in self.batches:
+            part = batches.not_finite(batch)
+            if part is not None:
+                return f"the {part} of this batch hold NaN or infinity"
+        return None
+
+    def _average(self, evaluate: Callable[[Batch], tuple[Tensor, float]]) -> tuple[Tensor, float]:
+        """Σ D_b f_b / Σ D_b and Σ D_b."""
+        with self._evaluation():
+            parts = [part for part in map(evaluate, self.batches) if part[1] > 0]
+        total = sum(weight for _, weight in parts)
+        if not parts:
+            raise ValueError("There is nothing to average over on these batches (every D_b is 0): all targets ignored?")
+        if len(self.batches) == 1:
+            return parts[0]
+        return torch.stack([loss * (weight / total) for loss, weight in parts]).sum(), total
+
+    @contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        """The first time for real, later times as a replay of the first."""
+        model = self.objective.model
+        if self._start is not None:
+            with self._start.replay(model):
+                yield
+            return
+        self._start = Snapshot.of(model, RandomState.now(self.objective.space.device))
+        try:
+            yield
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._start.restore_buffers()
+            self._start.random.restore()
+            self._start = None
+            raise

@@ -1,0 +1,70 @@
+"""Evaluating a model again without a trace: the same random numbers, buffers and generators left as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from quadric.core.randomness import RandomState, replayed
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Random state and buffers as they were at one moment: what a function evaluated again must start from."""
+
+    random: RandomState
+    buffers: dict[int, tuple[Tensor, Tensor]]
+    """id → (buffer, copy of its value)."""
+
+    @classmethod
+    def of(cls, model: nn.Module, random: RandomState) -> Snapshot:
+        """The buffers of `model` as they are now, with the given random state."""
+        return cls(random, {id(b): (b, b.detach().clone()) for b in model.buffers()})
+
+    @contextmanager
+    def replay(self, model: nn.Module) -> Iterator[None]:
+        """Within the block the model draws the snapshot's random numbers and works on copies of its buffers."""
+        copies = {key: value.clone() for key, (_, value) in self.buffers.items()}
+        with replayed(self.random), _substituted(model, copies):
+            yield
+
+    def restore_buffers(self) -> None:
+        """Put the values back into the buffers. Through `.data`, so that a graph that saved them stays usable."""
+        for buffer, value in self.buffers.values():
+            buffer.data.copy_(value)
+
+
+@contextmanager
+def untouched(model: nn.Module, random: RandomState) -> Iterator[None]:
+    """Within the block the model draws from `random` and works on copies of its buffers."""
+    copies = {id(b): b.detach().clone() for b in model.buffers()}
+    with replayed(random), _substituted(model, copies):
+        yield
+
+
+@contextmanager
+def _substituted(model: nn.Module, copies: dict[int, Tensor]) -> Iterator[None]:
+    """The model with other tensors in place of its buffers; buffers that came since are copied on the spot."""
+    places: list[tuple[nn.Module, dict[str, Tensor | None]]] = []
+    for module in model.modules() if copies else ():
+        if module._buffers:
+            places.append((module, dict(module._buffers)))
+    try:
+        for module, buffers in places:
+            for name, buffer in buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = copies.get(id(buffer), buffer)
+        yield
+    finally:
+        for module, buffers in places:
+            module._buffers.clear()
+            module._buffers.update(buffers)
+
+
+def twice_differentiable() -> torch.nn.attention.sdpa_kernel:  # type: ignore[valid-type]
+    """Within the block attention takes the kernel that can be differentiated twice."""
+    return torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)

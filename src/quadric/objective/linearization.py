@@ -1,0 +1,203 @@
+"""One batch, linearised: the engine behind every curvature product.
+
+The model is run once, with autograd on, under a `Tape`. Then
+
+    J v          a tangent pass over the tape                                (about 2 forward passes)
+    H_ℓ u        the loss's Hessian, in closed form where known
+    Jᵀ u         an ordinary vjp on the retained graph of the same forward   (about 2 forward passes)
+    G v          = Jᵀ H_ℓ J v
+    H v          double backward on a graph of its own, built when first asked for
+
+Vectors are lists of tensors shaped like the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from quadric.objective.batch import Batch
+from quadric.objective.refusal import explained
+from quadric.objective.tape import Tape
+
+if TYPE_CHECKING:
+    from quadric.objective.objective import Objective
+
+Vector = Sequence[Tensor]
+
+
+class Linearization:
+    """f(w + z) ≈ f + gᵀz + ½ zᵀCz on one batch, at the parameters of the moment it was made.
+
+    `loss` is f (0-d, no graph), `outputs` the prediction, `weight` the loss's normaliser D_b. `route` says how tangents
+    go: "tape", or "double reverse" (two reverse passes) when the tape has a hole, `hole` being the reason.
+    """
+
+    def __init__(self, objective: Objective, batch: Batch) -> None:
+        self.objective = objective
+        self.batch = batch
+        self.parameters = objective.parameters
+        self._tape = Tape()
+        with torch.enable_grad():
+            with self._tape:
+                outputs = objective.outputs(batch)
+            self._attached = objective.loss_at(outputs, batch)
+        self.weight = objective.weight(outputs, batch)
+        self.loss = self._attached.detach()
+        self.outputs: Tensor = outputs if isinstance(outputs, Tensor) else self._attached
+        self._structured = not isinstance(outputs, Tensor)
+        self._tape.finish([self.outputs])
+        self._loss_gradient: Tensor | None = None
+        self._loss_hessian: Callable[[Tensor], Tensor] | None = None
+        self._double_reverse: tuple[Tensor, list[Tensor]] | None = None
+
+    @property
+    def hole(self) -> str | None:
+        """Why tangents do not go along the tape; None if they do."""
+        return self._tape.hole
+
+    @property
+    def route(self) -> str:
+        """How J v is computed."""
+        return "tape" if self.hole is None else "double reverse"
+
+    # ---- the loss as a function of the outputs
+
+    @property
+    def loss_gradient(self) -> Tensor:
+        """∇ℓ: the gradient of the loss in the outputs."""
+        if self._loss_gradient is None:
+            (self._loss_gradient,) = (
+                torch.autograd.grad(self._attached, self.outputs, retain_graph=True, materialize_grads=True)
+                if self.outputs.requires_grad
+                else (torch.zeros_like(self.outputs),)
+            )
+        return self._loss_gradient
+
+    def loss_hessian(self, u: Tensor) -> Tensor:
+        """H_ℓ u, u shaped like the outputs. Raises ValueError where the Gauss–Newton matrix is not defined."""
+        if self._loss_hessian is None:
+            loss = self.objective.loss
+            if loss is None:
+                raise ValueError(
+                    "The model returns its own loss, so there is no outputs → loss split and no Gauss–Newton matrix. "
+                    "Use quadric.Hessian, or give prediction= and a loss_fn."
+                )
+            if self._structured:
+                raise TypeError(
+                    f"Gauss–Newton products need the prediction as one tensor, got {type(self.outputs).__name__} from "
+                    "the model. Say which part is the prediction: Objective(..., prediction=lambda out: out.logits)."
+                )
+            if self.outputs.dim() == 0:
+                raise ValueError(
+                    "A scalar output is the loss itself and has no Gauss–Newton matrix. Use quadric.Hessian, or return "
+                    "a vector of residuals r, which means ½‖r‖²."
+                )
+            self._loss_hessian = loss.hessian(self.outputs, self.batch.targets)
+        return self._loss_hessian(u)
+
+    # ---- products
+
+    def jvp(self, v: Vector) -> Tensor:
+        """J v, shaped like the outputs."""
+        if not self.outputs.requires_grad:
+            return torch.zeros_like(self.outputs)
+        if self.hole is not None:
+            return self._jvp_by_double_reverse(v)
+        with explained(self.objective, self.batch, "forward-mode"):
+            (tangent,) = self._tape.push(list(zip(self.parameters, v, strict=True)))
+        return torch.zeros_like(self.outputs) if tangent is None else tangent
+
+    def vjp(self, u: Tensor, *, retain: bool = True) -> list[Tensor]:
+        """Jᵀ u. With `retain=False` the graph is freed as it goes and this linearisation is spent."""
+        if not self.outputs.requires_grad:
+            return [torch.zeros_like(p) for p in self.parameters]
+        return list(
+            torch.autograd.grad(
+                self.outputs, self.parameters, u, retain_graph=retain, allow_unused=True, materialize_grads=True
+            )
+        )
+
+    def gradient(self, *, retain: bool = True) -> list[Tensor]:
+        """g = Jᵀ ∇ℓ, with what the loss itself holds of the parameters."""
+        if not self._attached.requires_grad:
+            return [torch.zeros_like(p) for p in self.parameters]
+        return list(
+            torch.autograd.grad(
+                self._attached, self.parameters, retain_graph=retain, allow_unused=True, materialize_grads=True
+            )
+        )
+
+    def ggn(self, v: Vector, *, retain: bool = True) -> list[Tensor]:
+        """G v = Jᵀ H_ℓ J v. Cost: 4/3 of a gradient, 5/3 with the forward pass."""
+        return self.vjp(self.loss_hessian(self.jvp(v)), retain=retain)
+
+    def _jvp_by_double_reverse(self, v: Vector) -> Tensor:
+        """J v = ∂/∂u (Jᵀu · v)."""
+        if self._double_reverse is None:
+            dummy = torch.zeros_like(self.outputs, requires_grad=True)
+            with explained(self.objective, self.batch, "reverse-mode"):
+                pulled = torch.autograd.grad(
+                    self.outputs, self.parameters, dummy, create_graph=True, allow_unused=True, materialize_grads=True
+                )
+            self._double_reverse = dummy, list(pulled)
+        dummy, pulled_back = self._double_reverse
+        pairs = [(p, t) for p, t in zip(pulled_back, v, strict=True) if p.requires_grad]
+        if not pairs:
+            return torch.zeros_like(self.outputs)
+        with explained(self.objective, self.batch, "reverse-mode"):
+            (out,) = torch.autograd.grad(
+                [p for p, _ in pairs], dummy, [t for _, t in pairs], retain_graph=True, materialize_grads=True
+            )
+        return out
+
+
+class GradientGraph:
+    """The gradient of f on one batch with its graph, for Hessian products by double backward.
+
+    The graph is apart from a `Linearization`'s: attention takes the kernel that can be differentiated twice.
+    """
+
+    route = "double backward"
+
+    def __init__(self, objective: Objective, batch: Batch) -> None:
+        from quadric.objective.isolation import twice_differentiable
+
+        self.objective = objective
+        self.batch = batch
+        self.parameters = objective.parameters
+        with torch.enable_grad(), twice_differentiable():
+            outputs = objective.outputs(batch)
+            attached = objective.loss_at(outputs, batch)
+            self.weight = objective.weight(outputs, batch)
+            self.loss = attached.detach()
+            self._slopes: Sequence[Tensor] = (
+                torch.autograd.grad(
+                    attached, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True
+                )
+                if attached.requires_grad
+                else [torch.zeros_like(p) for p in self.parameters]
+            )
+
+    def gradient(self) -> list[Tensor]:
+        """g."""
+        return [s.detach() for s in self._slopes]
+
+    def hessian(self, v: Vector, *, retain: bool = True) -> list[Tensor]:
+        """H v = ∂(gᵀv)/∂w."""
+        pairs = [(s, t) for s, t in zip(self._slopes, v, strict=True) if s.requires_grad]
+        if not pairs:
+            return [torch.zeros_like(p) for p in self.parameters]
+        with explained(self.objective, self.batch, "second-order"):
+            out = torch.autograd.grad(
+                [s for s, _ in pairs],
+                self.parameters,
+                [t for _, t in pairs],
+                retain_graph=retain,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        return list(out)

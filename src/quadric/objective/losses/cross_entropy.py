@@ -1,0 +1,78 @@
+"""Softmax cross-entropy: H_ℓ = mᵢ (diag p − p pᵀ) / D for every position i."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quadric.objective.losses.loss import Loss, LossFunction
+
+
+class CrossEntropy(Loss):
+    """`torch.nn.CrossEntropyLoss` with every option it has.
+
+    With class weights w, smoothing ε and C classes, ℓ = Σᵢ Σ_c q_ic (−log p_ic) / D, where q_ic = w_c ((1 − ε) t_ic + ε/C),
+    t is one-hot or the given probabilities and ignored positions have q = 0; mᵢ = Σ_c q_ic. D is the number of
+    positions that are not ignored or, with class weights and index targets, the sum of their targets' weights.
+    Classes lie along dimension 1, or 0 for an unbatched output.
+    """
+
+    closed_form = True
+
+    def __init__(self, function: LossFunction, weight: Tensor | None, ignore_index: int, smoothing: float) -> None:
+        super().__init__(function)
+        self.weight = weight
+        self.ignore_index = ignore_index
+        self.smoothing = smoothing
+
+    def normalizer(self, outputs: Any, targets: Any, examples: int) -> float:
+        """D as above."""
+        if self._probabilities(targets):
+            return outputs.numel() / outputs.shape[_class_dim(outputs)]
+        if self.weight is None:
+            return float((targets != self.ignore_index).sum())
+        return float(self._target_weight(targets).sum())
+
+    def hessian(self, outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
+        """v ↦ mᵢ (p ∘ v − p (pᵀv)) / D."""
+        dim = _class_dim(outputs)
+        p = outputs.detach().softmax(dim)
+        scale = self._mass(outputs, targets, dim)
+
+        def product(v: Tensor) -> Tensor:
+            out = torch._softmax_backward_data(v, p, dim, p.dtype)
+            return out.mul_(scale)
+
+        return product
+
+    def _mass(self, outputs: Tensor, targets: Tensor, dim: int) -> Tensor | float:
+        """mᵢ / D, a number when it is the same everywhere."""
+        classes = outputs.shape[dim]
+        if self._probabilities(targets):
+            shape = [1] * outputs.dim()
+            shape[dim] = classes
+            w = 1.0 if self.weight is None else self.weight.view(shape)
+            q = w * ((1 - self.smoothing) * targets + self.smoothing / classes)
+            return q.sum(dim, keepdim=True) * (classes / outputs.numel())
+        counted = targets != self.ignore_index
+        if self.weight is None:
+            return (counted.to(outputs.dtype) / counted.sum().clamp(min=1)).unsqueeze(dim)
+        own = self._target_weight(targets)
+        mass = (1 - self.smoothing) * own + counted * (self.smoothing / classes * self.weight.sum())
+        return (mass / own.sum()).unsqueeze(dim)
+
+    def _target_weight(self, targets: Tensor) -> Tensor:
+        """w of each position's target, 0 where ignored."""
+        assert self.weight is not None
+        counted = targets != self.ignore_index
+        return self.weight[targets.where(counted, torch.zeros_like(targets))] * counted
+
+    def _probabilities(self, targets: Tensor) -> bool:
+        return targets.is_floating_point()
+
+
+def _class_dim(outputs: Tensor) -> int:
+    return 1 if outputs.dim() > 1 else 0

@@ -1,0 +1,220 @@
+"""The objective: model + loss function (+ a subset of parameters), f(w; batch), a mean over examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quadric.core.randomness import RandomState
+from quadric.core.space import Space
+from quadric.objective import batch as batches
+from quadric.objective.batch import Batch, Unpack
+from quadric.objective.closure import Closure
+from quadric.objective.linearization import Linearization
+from quadric.objective.losses import Loss, recognise
+
+
+class Objective:
+    """f(w; batch) = loss_fn(model(inputs), targets), differentiable in the chosen parameters w.
+
+    Args:
+        model: any `nn.Module`; its train/eval mode is yours and is never changed.
+        loss_fn: `loss_fn(outputs, targets)` → scalar, the mean over the batch's examples.
+        params: names or globs of the parameters that make up w ("head.*"); all that require gradients by default.
+        unpack: how to take a batch apart, `batch -> (inputs, targets)`; by default a pair.
+        prediction: which part of structured outputs goes to the loss and is linearised, `outputs -> tensor`.
+        loss_of: for a model that returns its own loss, `outputs -> loss`; then `loss_fn` is None, Hessian products
+            work and Gauss–Newton products are refused.
+        normalizer: what the loss's mean divides by on a batch, `batch -> number`; by default read off torch's losses
+            (elements, targets not ignored, class weights), the number of examples for any other.
+
+    Over several batches f = Σ D_b f_b / Σ D_b with D_b that normaliser. A batch with D_b = 0 contributes nothing.
+    Raises ValueError when there is no trainable parameter, a name matches none, or devices differ.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Any], Tensor] | None,
+        *,
+        params: str | Sequence[str] | None = None,
+        unpack: Unpack | None = None,
+        prediction: Callable[[Any], Tensor] | None = None,
+        loss_of: Callable[[Any], Tensor] | None = None,
+        normalizer: Callable[[Any], float] | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"Expected a torch.nn.Module, got {type(model).__name__}; Objective.of(fun, x) takes a plain function."
+            )
+        if (loss_fn is None) == (loss_of is None):
+            raise ValueError("Give either loss_fn(outputs, targets) or loss_of(outputs), the loss the model returns.")
+        self.model = model
+        self.loss: Loss | None = None if loss_fn is None else recognise(loss_fn)
+        self.unpack = unpack
+        self._prediction = prediction
+        self._loss_of = loss_of
+        self._normalizer = normalizer
+        self.names, self.parameters = _select(model, params)
+        self._space: Space | None = None
+        self.space  # noqa: B018 - devices are checked now
+
+    @classmethod
+    def of(cls, fun: Callable[[Tensor], Tensor], x: Tensor) -> Objective:
+        """A plain function of a tensor as an objective without data; it starts at `x` and shares its memory.
+
+        `fun` returns a scalar f or a vector of residuals r, which means f = ½‖r‖² (as SciPy's least_squares).
+        """
+        return cls(_Plain(fun, x), _half_squared_norm, normalizer=lambda _: 1.0)
+
+    @property
+    def space(self) -> Space:
+        """The vector space of w: names, shapes, layers; `flatten` and `unflatten`."""
+        seen = self._space
+        shapes = tuple(p.shape for p in self.parameters)
+        dtypes = tuple(p.dtype for p in self.parameters)
+        device = _one_device(self.names, self.parameters)
+        if seen is None or seen.shapes != shapes or seen.dtypes != dtypes or seen.device != device:
+            layers = tuple(name.rpartition(".")[0] for name in self.names)
+            self._space = seen = Space(self.names, shapes, dtypes, device, layers)
+        return seen
+
+    def on(self, *data: Any) -> Closure:
+        """The closure of one step on a batch; several batches are micro-batches of one step."""
+        taken = tuple(self.batch(b) for b in data) if data else tuple(batches.batches_of(None))
+        return Closure(self, taken)
+
+    def batch(self, data: Any) -> Batch:
+        """One batch, taken apart."""
+        return batches.take_apart(data, self.unpack)
+
+    def batches(self, data: Any) -> Iterable[Batch]:
+        """The batches of `data`: one batch, an iterable that can be iterated again, or None for a plain function."""
+        return batches.batches_of(data, self.unpack)
+
+    def outputs(self, batch: Batch) -> Any:
+        """What the loss is a function of: the model's prediction."""
+        outputs = batch.call(self.model)
+        return outputs if self._prediction is None else self._prediction(outputs)
+
+    def loss_at(self, outputs: Any, batch: Batch) -> Tensor:
+        """The scalar loss; raises ValueError when it is not one."""
+        if self._loss_of is not None:
+            loss = self._loss_of(outputs)
+        else:
+            assert self.loss is not None
+            loss = self.loss(outputs, batch.targets)
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"Expected the loss to be a scalar tensor, got {type(loss).__name__}.")
+        if loss.dim() != 0:
+            if loss.numel() != 1:
+                raise ValueError(
+                    f"Expected a scalar loss, got shape {list(loss.shape)}. "
+                    'Average over the examples inside the loss function (reduction="mean").'
+                )
+            loss = loss.reshape(())
+        return loss
+
+    def weight(self, outputs: Any, batch: Batch) -> float:
+        """D_b: what the loss's mean divides by on this batch."""
+        if self._normalizer is not None:
+            return float(self._normalizer((batch.inputs, batch.targets)))
+        if self.loss is None:
+            return float(batch.examples)
+        return self.loss.normalizer(outputs, batch.targets, batch.examples)
+
+    def evaluate(self, data: Any, seed: int = 0) -> float:
+        """f at the present parameters, without gradients; buffers, mode and global random state stay as they are."""
+        from quadric.objective.isolation import untouched
+
+        total = weights = 0.0
+        with torch.no_grad(), untouched(self.model, RandomState.seeded(seed, self.space.device)):
+            for batch in self.batches(data):
+                outputs = self.outputs(batch)
+                weight = self.weight(outputs, batch)
+                if weight > 0:
+                    total += weight * float(self.loss_at(outputs, batch))
+                    weights += weight
+        if weights == 0:
+            raise ValueError("No batch of the data has anything to average over (every D_b is 0).")
+        return total / weights
+
+    def linearize(self, data: Any, *, seed: int = 0) -> Linearization:
+        """f near the present parameters on one batch: products with J, Jᵀ, the GGN and the Hessian.
+
+        Buffers, mode and global random state stay as they are; the model draws from `seed`.
+        """
+        from quadric.objective.isolation import untouched
+
+        batch = self.batch(data) if data is not None else next(iter(self.batches(None)))
+        with untouched(self.model, RandomState.seeded(seed, self.space.device)):
+            return Linearization(self, batch)
+
+
+class _Plain(nn.Module):
+    """A function of one tensor, as a module with that tensor as its parameter."""
+
+    def __init__(self, fun: Callable[[Tensor], Tensor], x: Tensor) -> None:
+        super().__init__()
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"Expected a floating-point tensor x, got {got}.")
+        self.fun = fun
+        self.x = x if isinstance(x, nn.Parameter) else nn.Parameter(x.detach())
+
+    def forward(self) -> Any:
+        """fun(x)."""
+        return self.fun(self.x)
+
+
+def _half_squared_norm(outputs: Tensor, targets: None) -> Tensor:
+    """A scalar is the loss itself; a vector is residuals."""
+    return outputs if outputs.dim() == 0 else 0.5 * outputs.square().sum()
+
+
+def _select(model: nn.Module, params: str | Sequence[str] | None) -> tuple[tuple[str, ...], tuple[nn.Parameter, ...]]:
+    """Names and tensors of the chosen parameters, in the model's order."""
+    named = dict(model.named_parameters())
+    if params is None:
+        chosen = {name: p for name, p in named.items() if p.requires_grad}
+        if not chosen:
+            raise ValueError(
+                f"{type(model).__name__} has no trainable parameters ({len(named)} frozen). "
+                "Set requires_grad_(True) on those to study or train."
+            )
+    else:
+        patterns = [params] if isinstance(params, str) else list(params)
+        chosen = {}
+        for pattern in patterns:
+            found = {name: p for name, p in named.items() if name == pattern or fnmatchcase(name, pattern)}
+            if not found:
+                near = get_close_matches(pattern, named, n=3, cutoff=0.4)
+                raise ValueError(
+                    f"No parameter matches {pattern!r}. "
+                    + (f"Nearest: {', '.join(near)}." if near else f"There are: {', '.join(named)}.")
+                )
+            chosen.update(found)
+        frozen = [name for name, p in chosen.items() if not p.requires_grad]
+        if frozen:
+            raise ValueError(f"Frozen parameters chosen: {', '.join(frozen)}. Call requires_grad_(True) on them first.")
+        chosen = {name: p for name, p in named.items() if name in chosen}
+    wrong = [name for name, p in chosen.items() if not p.is_floating_point()]
+    if wrong:
+        raise ValueError(f"Expected real floating-point parameters, got another kind: {', '.join(wrong)}.")
+    return tuple(chosen), tuple(chosen.values())
+
+
+def _one_device(names: Sequence[str], parameters: Sequence[Tensor]) -> torch.device:
+    device = parameters[0].device
+    for name, p in zip(names, parameters, strict=True):
+        if p.device != device:
+            raise ValueError(
+                f"Parameters lie on different devices: {names[0]} on {device}, {name} on {p.device}. "
+                "Move the model to one device, or choose a subset with params=."
+            )
+    return device

@@ -1,0 +1,223 @@
+"""The local quadratic model of one step: m(s) = f + gᵀs + ½ sᵀC s with C = G + ωI and g the gradient of f + ½ω‖w‖²."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quadric.objective.closure import Closure
+from quadric.objective.linearization import Linearization
+from quadric.optim.optimizer import Weights
+from quadric.optim.subspace import Local
+
+Vector = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A vector v over the moved tensors, with J v and H_ℓ J v on each micro-batch that G is taken on."""
+
+    vector: Vector
+    image: list[Tensor]
+    curved: list[Tensor]
+
+
+class LocalModel:
+    """The model on one closure, seen through passes over its micro-batches.
+
+    A single batch is linearised once; several are linearised again at each pass, so memory is that of one. With
+    `fraction` < 1, G is taken on that share of each micro-batch, and with `fraction` = 0 there is no G and no ω in C.
+    `products` counts the passes spent beyond the gradient, each about 2/3 of one.
+    """
+
+    def __init__(self, closure: Closure, weights: Weights, fraction: float = 1.0) -> None:
+        self.closure = closure
+        self.weights = weights
+        self.fraction = fraction
+        self.products = 0
+        self.loss = torch.zeros(())
+        self.gradient: Vector | None = None
+        self._retained: Linearization | None = None
+        self._shares: list[float] = []
+        self._slopes: list[Tensor] = []
+
+    def start(self, z: Vector | None, *, retain: bool = False) -> tuple[Vector, Direction | None]:
+        """f and u = Cz + g (g alone without z) by one reverse pass; z as a direction.
+
+        `retain` keeps the graph of a single batch for `pull`. Where g comes by itself it is left in `gradient`.
+        """
+        merged = self.fraction == 1.0
+        losses: list[Tensor] = []
+        weights: list[float] = []
+        images: list[Tensor] = []
+        curved: list[Tensor] = []
+        total: Vector | None = None
+        for lin in self.closure.linearizations():
+            losses.append(lin.loss)
+            weights.append(lin.weight)
+            cotangent = lin.loss_gradient
+            if merged:
+                self._slopes.append(cotangent)
+            if merged and z is not None:
+                self._push(lin, z, images, curved)
+                cotangent = cotangent + curved[-1]
+            self._keep(lin if merged else None)
+            total = self._add(total, lin.vjp(cotangent, retain=retain and merged), lin.weight)
+        if total is None:
+            raise ValueError("There is nothing to average over on these batches (every D_b is 0): all targets ignored?")
+        self._shares = [w / sum(weights) for w in weights]
+        self.loss = losses[0]
+        if len(losses) > 1:
+            torch._foreach_div_(total, sum(weights))
+            self.loss = torch.stack([f * s for f, s in zip(losses, self._shares, strict=True)]).sum()
+        self._decay(total, [w.detach() for w in self.weights.tensors])
+        if not merged:
+            self.gradient = total
+            total = [g.clone() for g in total]
+            if self.fraction > 0 and z is not None:
+                self._add_fraction(total, z, images, curved)
+        elif z is None:
+            self.gradient = total
+        if z is None:
+            return total, None
+        if self.fraction > 0:
+            self._decay(total, z)
+        return total, Direction(z, images, curved)
+
+    def push(self, vector: Vector) -> Direction:
+        """The direction of a vector: one tangent pass."""
+        images: list[Tensor] = []
+        curved: list[Tensor] = []
+        if self.fraction > 0:
+            for lin in self._parts():
+                self._push(lin, vector, images, curved)
+        return Direction(vector, images, curved)
+
+    def pull(self, directions: list[Direction], coefficients: Iterable[float]) -> Vector:
+        """g + C Σ cᵢ vᵢ: one reverse pass, on the whole batch (`fraction` = 1)."""
+        coefficients = list(coefficients)
+        self.products += 1
+        total: Vector | None = None
+        for i, lin in enumerate(self._parts()):
+            cotangent = self._slopes[i].clone()
+            for c, d in zip(coefficients, directions, strict=True):
+                cotangent.add_(d.curved[i], alpha=c)
+            total = self._add(total, lin.vjp(cotangent), self._shares[i] if len(self._shares) > 1 else 1.0)
+        assert total is not None
+        self._decay(total, [w.detach() for w in self.weights.tensors])
+        for c, d in zip(coefficients, directions, strict=True):
+            self._decay(total, d.vector, c)
+        return total
+
+    def plain_gradient(self) -> Vector:
+        """The gradient of f alone, without weight decay."""
+        total: Vector | None = None
+        for i, lin in enumerate(self._parts(1.0)):
+            total = self._add(total, lin.vjp(lin.loss_gradient), self._shares[i] if len(self._shares) > 1 else 1.0)
+        assert total is not None
+        return total
+
+    def release(self) -> None:
+        """Let go of the linearisation."""
+        self._retained = None
+
+    def gram(self, directions: list[Direction]) -> Local:
+        """VᵀCV, VᵀV and Vᵀg of the directions, in float64; one transfer from the device."""
+        rows: list[Tensor] = []
+        decay = self.weights.weight_decay
+        for i, d in enumerate(directions):
+            for e in directions[: i + 1]:
+                products = [_dot(x, y) for x, y in zip(d.vector, e.vector, strict=True)]
+                rows += [self._image_dot(d.image, e.curved) + self._decayed(products), _sum(products)]
+            rows.append(
+                _sum([_dot(x, g) for x, g in zip(d.vector, self.gradient, strict=True)])
+                if self.gradient is not None
+                else self._image_dot(d.image, self._slopes)
+                + self._decayed(
+                    [_dot(x, w.detach()) for x, w, o in zip(d.vector, self.weights.tensors, decay, strict=True) if o],
+                    True,
+                )
+            )
+        values = iter(torch.stack(rows).tolist())
+        k = len(directions)
+        curvature, metric, slope = np.zeros((k, k)), np.zeros((k, k)), np.zeros(k)
+        for i in range(k):
+            for j in range(i + 1):
+                curvature[i, j] = curvature[j, i] = next(values)
+                metric[i, j] = metric[j, i] = next(values)
+            slope[i] = next(values)
+        return curvature, metric, slope
+
+    # ---- the pieces
+
+    def _keep(self, lin: Linearization | None) -> None:
+        self._retained = lin if len(self.closure.batches) == 1 else None
+
+    def _parts(self, fraction: float | None = None) -> Iterator[Linearization]:
+        """The micro-batches that G is taken on (or that `fraction` of them), linearised."""
+        fraction = self.fraction if fraction is None else fraction
+        if self._retained is not None and fraction == self.fraction:
+            yield self._retained
+            return
+        for lin in self.closure.linearizations(fraction):
+            if fraction == self.fraction:
+                self._keep(lin)
+            yield lin
+
+    def _push(self, lin: Linearization, vector: Vector, images: list[Tensor], curved: list[Tensor]) -> None:
+        images.append(lin.jvp(self.weights.spread(vector, lin.parameters)))
+        curved.append(lin.loss_hessian(images[-1]))
+        self.products += 1
+
+    def _add(self, total: Vector | None, full: Vector, weight: float) -> Vector:
+        part = self.weights.pick(full)
+        if len(self.closure.batches) == 1:
+            return part
+        if total is None:
+            return list(torch._foreach_mul(part, weight))
+        torch._foreach_add_(total, part, alpha=weight)
+        return total
+
+    def _add_fraction(self, total: Vector, z: Vector, images: list[Tensor], curved: list[Tensor]) -> None:
+        """Add G z on the share of each micro-batch; D_b of the shares replace those of the whole."""
+        parts = []
+        weights = []
+        for lin in self._parts():
+            self._push(lin, z, images, curved)
+            parts.append(self.weights.pick(lin.vjp(curved[-1], retain=False)))
+            weights.append(lin.weight)
+            self.products += 1
+        self._shares = [w / sum(weights) for w in weights]
+        for part, share in zip(parts, self._shares, strict=True):
+            torch._foreach_add_(total, part, alpha=share)
+
+    def _decay(self, total: Vector, vector: Vector, factor: float = 1.0) -> None:
+        """total += factor · ω ∘ vector."""
+        for t, v, o in zip(total, vector, self.weights.weight_decay, strict=True):
+            if o:
+                t.add_(v, alpha=o * factor)
+
+    def _decayed(self, products: list[Tensor], only: bool = False) -> Tensor | float:
+        """Σ ω · products."""
+        decay = [o for o in self.weights.weight_decay if o or not only]
+        if not any(decay) or (self.fraction == 0 and not only):
+            return 0.0
+        return _sum([p * o for p, o in zip(products, decay, strict=True)])
+
+    def _image_dot(self, images: list[Tensor], others: list[Tensor]) -> Tensor:
+        """Σ over micro-batches of share · ⟨J v, ·⟩."""
+        if not images:
+            return torch.zeros((), dtype=torch.float64, device=self.loss.device)
+        return _sum([_dot(x, y) * s for x, y, s in zip(images, others, self._shares, strict=True)])
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.dot(a.reshape(-1), b.reshape(-1)).double()
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).sum() if len(parts) != 1 else parts[0]

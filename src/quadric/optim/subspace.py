@@ -1,0 +1,32 @@
+"""The quadratic model in the span of a few directions: its minimiser, and what it predicts.
+
+With V the directions, A = VᵀCV and b = Vᵀg, the step s = V c changes the model by M(c) = bᵀc + ½ cᵀA c.
+All of it is small, and in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+Local = tuple[Matrix, Matrix, Matrix]
+"""VᵀCV, VᵀV and Vᵀg of a few directions V."""
+
+CUTOFF = 1e-12
+"""Eigenvalues of A below this share of the largest count as zero."""
+
+
+def minimiser(a: Matrix, b: Matrix, cutoff: float = CUTOFF) -> Matrix:
+    """c = −A⁺ b: the minimiser of M, of least norm where directions are dependent."""
+    scale = np.sqrt(np.abs(np.diag(a)))
+    scale[scale == 0] = 1.0
+    values, vectors = np.linalg.eigh(a / np.outer(scale, scale))
+    keep = values > cutoff * max(values.max(), 0.0)
+    inverse = np.where(keep, 1 / np.where(keep, values, 1.0), 0.0)
+    return np.asarray(-(vectors @ (inverse * (vectors.T @ (b / scale)))) / scale)
+
+
+def change(a: Matrix, b: Matrix, c: Matrix) -> float:
+    """M(c)."""
+    return float(b @ c + 0.5 * c @ a @ c)
