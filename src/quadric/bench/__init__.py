@@ -1,0 +1,1 @@
+"""The protocol of comparisons: the training loop and its clock, learning rates, records."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -26,19 +27,21 @@ class RandomState:
 
     @classmethod
     def seeded(cls, seed: int, device: torch.device) -> RandomState:
-        """The state that `torch.manual_seed(seed)` leads to; the present state stays."""
-        before = cls.now(device)
-        try:
-            torch.manual_seed(seed)
-            return cls.now(device)
-        finally:
-            before.restore()
+        """The state that `torch.manual_seed(seed)` would lead to."""
+        return _seeded(cls, seed, device)
 
     def restore(self) -> None:
         """Make this the present state."""
         torch.set_rng_state(self.cpu)
         if self.accelerator is not None:
             torch.cuda.set_rng_state(self.accelerator, self.device)
+
+
+@lru_cache(maxsize=64)
+def _seeded(kind: type[RandomState], seed: int, device: torch.device) -> RandomState:
+    cpu = torch.Generator().manual_seed(seed).get_state()
+    cuda = torch.Generator(device).manual_seed(seed).get_state() if device.type == "cuda" else None
+    return kind(device, cpu, cuda)
 
 
 @contextmanager

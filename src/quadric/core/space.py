@@ -70,7 +70,7 @@ class Space:
     def unflatten(self, vector: Tensor) -> list[Tensor]:
         """The list of tensors of a flat vector [n]; views of it where the dtypes agree."""
         self.check(vector, dims=(1,))
-        parts = vector.split(self.numels)
+        parts = vector.contiguous().split(self.numels)
         return [p.view(s).to(d) for p, s, d in zip(parts, self.shapes, self.dtypes, strict=True)]
 
     def dot(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quadric.core.randomness import RandomState
 from quadric.core.space import Space
-from quadric.objective.batch import Batch, is_batch
+from quadric.objective.batch import Batch, is_batch, not_finite
 from quadric.objective.fingerprint import Fingerprint
 from quadric.objective.isolation import untouched
 from quadric.objective.objective import Objective
@@ -68,6 +68,10 @@ class Curvature(LinearOperator, Generic[Local]):
         """D_b."""
 
     @abstractmethod
+    def _loss(self, local: Local) -> Tensor:
+        """f_b."""
+
+    @abstractmethod
     def _route(self, local: Local) -> str:
         """Which way the products of this batch go."""
 
@@ -77,13 +81,14 @@ class Curvature(LinearOperator, Generic[Local]):
         if self._single:
             local = self._current()
             self.routes = (self._route(local),)
-            return torch.stack([space.flatten(self._product(local, v, True)) for v in columns], dim=1)
+            products = [space.flatten(self._product(local, v, True)) for v in columns]
+            return products[0].unsqueeze(1) if len(products) == 1 else torch.stack(products, dim=1)
         total = torch.zeros_like(x)
         weights = 0.0
         routes = set()
         with untouched(self.objective.model, self._random()):
             for batch in self.objective.batches(self.data):
-                local = self._local(batch)
+                local = self._checked(batch)
                 weight = self._weight(local)
                 if weight > 0:
                     for i, v in enumerate(columns):
@@ -103,8 +108,20 @@ class Curvature(LinearOperator, Generic[Local]):
             return self._retained[1]
         self._retained = None
         with untouched(self.objective.model, self._random()):
-            local = self._local(batch)
+            local = self._checked(batch)
         self._retained = Fingerprint(self.objective, batch), local
+        return local
+
+    def _checked(self, batch: Batch) -> Local:
+        """The batch made ready; raises ValueError where its loss is not finite."""
+        local = self._local(batch)
+        loss = self._loss(local)
+        if not bool(torch.isfinite(loss)) and self._weight(local) > 0:
+            part = not_finite(batch)
+            where = f"the {part} of the batch hold" if part is not None else "the parameters or activations hold"
+            raise ValueError(
+                f"The loss is {float(loss)}: {where} NaN or infinity, so there is no curvature to speak of."
+            )
         return local
 
     def _random(self) -> RandomState:

@@ -32,5 +32,8 @@ class GGN(Curvature[Linearization]):
     def _weight(self, local: Linearization) -> float:
         return local.weight
 
+    def _loss(self, local: Linearization) -> Tensor:
+        return local.loss
+
     def _route(self, local: Linearization) -> str:
         return local.route

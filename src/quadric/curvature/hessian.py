@@ -27,5 +27,8 @@ class Hessian(Curvature[GradientGraph]):
     def _weight(self, local: GradientGraph) -> float:
         return local.weight
 
+    def _loss(self, local: GradientGraph) -> Tensor:
+        return local.loss
+
     def _route(self, local: GradientGraph) -> str:
         return local.route

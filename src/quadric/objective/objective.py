@@ -98,9 +98,33 @@ class Objective:
         return batches.batches_of(data, self.unpack)
 
     def outputs(self, batch: Batch) -> Any:
-        """What the loss is a function of: the model's prediction."""
-        outputs = batch.call(self.model)
+        """What the loss is a function of: the model's prediction.
+
+        Raises ValueError in place of torch's error where the batch lies on another device or has another dtype than the
+        parameters, and TypeError where a model that needs inputs got no batch.
+        """
+        try:
+            outputs = batch.call(self.model)
+        except RuntimeError as error:
+            self._explain_mismatch(batch, error)
+            raise
+        except TypeError as error:
+            if batch.inputs == () and batch.targets is None:
+                raise TypeError("This model needs inputs: objective.on(batch), batch = (inputs, targets).") from error
+            raise
         return outputs if self._prediction is None else self._prediction(outputs)
+
+    def _explain_mismatch(self, batch: Batch, error: RuntimeError) -> None:
+        space = self.space
+        for part in batch.tensors():
+            if part.device != space.device:
+                raise ValueError(
+                    f"The batch lies on {part.device}, the parameters on {space.device}: move one to the other with .to()."
+                ) from error
+            if part.is_floating_point() and part.dtype not in space.dtypes:
+                raise ValueError(
+                    f"The batch holds {part.dtype}, the parameters are {space.dtypes[0]}: convert one with .to()."
+                ) from error
 
     def loss_at(self, outputs: Any, batch: Batch) -> Tensor:
         """The scalar loss; raises ValueError when it is not one."""
@@ -108,7 +132,11 @@ class Objective:
             loss = self._loss_of(outputs)
         else:
             assert self.loss is not None
-            loss = self.loss(outputs, batch.targets)
+            try:
+                loss = self.loss(outputs, batch.targets)
+            except RuntimeError as error:
+                self._explain_mismatch(batch, error)
+                raise
         if not isinstance(loss, Tensor):
             raise TypeError(f"Expected the loss to be a scalar tensor, got {type(loss).__name__}.")
         if loss.dim() != 0:

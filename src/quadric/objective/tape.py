@@ -139,8 +139,9 @@ class Tape(TorchDispatchMode):
                     read = self._read(arg)
                     live |= read is not None
             elif isinstance(arg, (list, tuple)) and arg and any(isinstance(a, Tensor) for a in arg):
-                read = [self._read(a) if isinstance(a, Tensor) and a.requires_grad else None for a in arg]
-                live |= any(r is not None for r in read)
+                parts = [self._read(a) if isinstance(a, Tensor) and a.requires_grad else None for a in arg]
+                if any(part is not None for part in parts):
+                    read, live = parts, True
             reads.append(read)
         if kwargs and any(isinstance(a, Tensor) and a.requires_grad for a in kwargs.values()):
             self.hole = self.hole or f"{func} takes a differentiable tensor by keyword"
@@ -305,7 +306,7 @@ class _Walk:
         if all(t is None for t in tangents):
             return
         results = call.rule.apply(call, *tangents)
-        if isinstance(results, Tensor):
+        if results is None or isinstance(results, Tensor):
             results = (results,)
         for slot in call.frees:
             self.values.pop(slot, None)

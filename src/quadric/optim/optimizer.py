@@ -6,6 +6,7 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +79,7 @@ class Weights:
     def decay_loss(self) -> float:
         """½ Σ ω ‖w‖²."""
         return sum(
-            0.5 * o * float(w.double().square().sum())
+            0.5 * o * float(w.detach().double().square().sum())
             for o, w in zip(self.weight_decay, self.tensors, strict=True)
             if o
         )
@@ -177,20 +178,25 @@ class CurvatureOptimizer(torch.optim.Optimizer):
         return Weights(list(tensors), list(lr), list(decay), list(indices))
 
     def state_dict(self) -> dict[str, Any]:
-        """torch's state, and under "quadric" the numbers that belong to the whole optimiser."""
+        """torch's state and, under "quadric", the numbers of the whole optimiser and torch's random state on the CPU."""
         state = super().state_dict()
-        state["quadric"] = {name: getattr(self, name) for name in (*self._scalars, "_rejections")}
+        numbers = {name: getattr(self, name) for name in (*self._scalars, "_rejections")}
+        state["quadric"] = {**numbers, "random": torch.get_rng_state()}
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken. Raises ValueError for the state of another kind of optimiser."""
+        """Continue where `state_dict` was taken, bit for bit: torch's global random state on the CPU goes back as well.
+
+        Raises ValueError for the state of another kind of optimiser.
+        """
         numbers = state_dict.get("quadric")
-        expected = {*self._scalars, "_rejections"}
+        expected = {*self._scalars, "_rejections", "random"}
         if numbers is None or set(numbers) != expected:
             raise ValueError(
                 f"Expected a state of {type(self).__name__} (with {sorted(expected)}), got one with "
                 f"{sorted(numbers) if numbers is not None else 'no quadric entry'}."
             )
         super().load_state_dict({k: v for k, v in state_dict.items() if k != "quadric"})
-        for name, value in numbers.items():
-            setattr(self, name, value)
+        for name in expected - {"random"}:
+            setattr(self, name, copy(numbers[name]))
+        torch.set_rng_state(numbers["random"].cpu())

@@ -1,0 +1,40 @@
+"""Named problems: a model, a loss, data in a fixed order, and a target. `get(name)` and `names()`."""
+
+from __future__ import annotations
+
+from quadric.core.errors import unknown_name
+from quadric.problems import digits, fashion_mnist, linear_regression, mnist, rahimi_recht, rosenbrock
+from quadric.problems.problem import Batch, Instance, Problem, Target
+
+__all__ = ["Batch", "Instance", "Problem", "Target", "get", "names"]
+
+PROBLEMS = {
+    problem.name: problem
+    for problem in (
+        digits.MLP,
+        digits.CNN,
+        mnist.MLP,
+        fashion_mnist.MLP,
+        fashion_mnist.CNN,
+        linear_regression.WITH_INTERCEPT,
+        linear_regression.WITHOUT_INTERCEPT,
+        *rosenbrock.VARIANTS,
+        rahimi_recht.PROBLEM,
+    )
+}
+
+
+def names() -> list[str]:
+    """The names of the problems."""
+    return list(PROBLEMS)
+
+
+def get(name: str) -> Problem:
+    """The problem called `name`.
+
+    Raises:
+        ValueError: there is none of that name; the message has the nearest ones.
+    """
+    if name not in PROBLEMS:
+        raise unknown_name("problem", name, PROBLEMS)
+    return PROBLEMS[name]

@@ -1,0 +1,1 @@
+"""Tables, figures and HTML from records. Reads, never trains."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from quadric.objective.losses.loss import Elementwise, LossFunction
+from quadric.objective.losses.loss import Elementwise
 
 
 class BinaryCrossEntropy(Elementwise):
@@ -15,17 +15,13 @@ class BinaryCrossEntropy(Elementwise):
 
     closed_form = True
 
-    def __init__(self, function: LossFunction, weight: Tensor | None, pos_weight: Tensor | None) -> None:
-        super().__init__(function)
-        self.weight = weight
-        self.pos_weight = pos_weight
-
     def hessian(self, outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
         """v ↦ w (1 + (q − 1) t) σ (1 − σ) v / m."""
         sigma = outputs.detach().sigmoid()
         diagonal = sigma * (1 - sigma) / outputs.numel()
-        if self.pos_weight is not None:
-            diagonal = diagonal * (1 + (self.pos_weight - 1) * targets)
-        if self.weight is not None:
-            diagonal = diagonal * self.weight
+        weight, pos_weight = self.option("weight", None), self.option("pos_weight", None)
+        if pos_weight is not None:
+            diagonal = diagonal * (1 + (pos_weight - 1) * targets)
+        if weight is not None:
+            diagonal = diagonal * weight
         return lambda v: v * diagonal

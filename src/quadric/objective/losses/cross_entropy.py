@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quadric.objective.losses.loss import Loss, LossFunction
+from quadric.objective.losses.loss import Loss
 
 
 class CrossEntropy(Loss):
@@ -22,11 +22,20 @@ class CrossEntropy(Loss):
 
     closed_form = True
 
-    def __init__(self, function: LossFunction, weight: Tensor | None, ignore_index: int, smoothing: float) -> None:
-        super().__init__(function)
-        self.weight = weight
-        self.ignore_index = ignore_index
-        self.smoothing = smoothing
+    @property
+    def weight(self) -> Tensor | None:
+        """w, None for all ones."""
+        return self.option("weight", None)  # type: ignore[no-any-return]
+
+    @property
+    def ignore_index(self) -> int:
+        """The target that does not count."""
+        return int(self.option("ignore_index", -100))
+
+    @property
+    def smoothing(self) -> float:
+        """ε."""
+        return float(self.option("label_smoothing", 0.0))
 
     def normalizer(self, outputs: Any, targets: Any, examples: int) -> float:
         """D as above."""

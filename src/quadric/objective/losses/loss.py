@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 LossFunction = Callable[[Any, Any], Tensor]
+Option = Callable[[str, Any], Any]
+"""(name, default) → the value of one of the loss function's options at this moment."""
 
 
 class Loss:
@@ -19,8 +21,9 @@ class Loss:
 
     closed_form = False
 
-    def __init__(self, function: LossFunction) -> None:
+    def __init__(self, function: LossFunction, option: Option) -> None:
         self.function = function
+        self.option = option
 
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
         """The loss as the user's function gives it."""

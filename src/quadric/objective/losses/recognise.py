@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -12,7 +10,7 @@ from torch import nn
 
 from quadric.objective.losses.binary_cross_entropy import BinaryCrossEntropy
 from quadric.objective.losses.cross_entropy import CrossEntropy
-from quadric.objective.losses.loss import Elementwise, Loss
+from quadric.objective.losses.loss import Elementwise, Loss, Option
 from quadric.objective.losses.squared_error import SquaredError
 
 _MODULES: dict[Any, Any] = {
@@ -50,38 +48,33 @@ def recognise(loss_fn: Any) -> Loss:
     """
     if not callable(loss_fn):
         raise TypeError(f"Expected loss_fn(outputs, targets) -> scalar, got {type(loss_fn).__name__}.")
-    function, options = _options(loss_fn)
-    reduction = options.get("reduction", "mean")
+    function, option = _origin(loss_fn)
+    reduction = option("reduction", "mean")
     if reduction in ("sum", "none"):
         raise ValueError(
             f'The loss has reduction="{reduction}"; quadric averages over examples. Use reduction="mean" '
             "(and multiply by a constant inside a function of your own if the scale matters)."
         )
     if function is F.cross_entropy:
-        return CrossEntropy(
-            loss_fn, options.get("weight"), options.get("ignore_index", -100), options.get("label_smoothing", 0.0)
-        )
+        return CrossEntropy(loss_fn, option)
     if function is F.nll_loss:
-        return NegativeLogLikelihood(loss_fn, options.get("weight"), options.get("ignore_index", -100), 0.0)
-    if function is F.mse_loss and options.get("weight") is None:
-        return SquaredError(loss_fn)
+        return NegativeLogLikelihood(loss_fn, option)
+    if function is F.mse_loss and option("weight", None) is None:
+        return SquaredError(loss_fn, option)
     if function is F.binary_cross_entropy_with_logits:
-        return BinaryCrossEntropy(loss_fn, options.get("weight"), options.get("pos_weight"))
+        return BinaryCrossEntropy(loss_fn, option)
     if function in _ELEMENTWISE and reduction == "mean":
-        return Elementwise(loss_fn)
-    return Loss(loss_fn)
+        return Elementwise(loss_fn, option)
+    return Loss(loss_fn, option)
 
 
-def _options(loss_fn: Any) -> tuple[Any, Mapping[str, Any]]:
-    """torch's function behind `loss_fn` and the options it is called with; (None, {}) for anything else."""
+def _origin(loss_fn: Any) -> tuple[Any, Option]:
+    """torch's function behind `loss_fn` (None for anything else) and how to look up its options as they are now."""
     if type(loss_fn) in _MODULES:
-        function = _MODULES[type(loss_fn)]
-        names = inspect.signature(function).parameters
-        return function, {name: getattr(loss_fn, name) for name in names if hasattr(loss_fn, name)}
+        return _MODULES[type(loss_fn)], lambda name, default: getattr(loss_fn, name, default)
     if isinstance(loss_fn, functools.partial) and not loss_fn.args:
-        function, options = _options(loss_fn.func)
-        return function, {**options, **loss_fn.keywords}
+        function, inner = _origin(loss_fn.func)
+        return function, lambda name, default: loss_fn.keywords.get(name, inner(name, default))
     if loss_fn in _MODULES.values():
-        return loss_fn, {}
-    reduction = getattr(loss_fn, "reduction", "mean") if isinstance(loss_fn, nn.Module) else "mean"
-    return None, {"reduction": reduction}
+        return loss_fn, lambda name, default: default
+    return None, lambda name, default: getattr(loss_fn, name, default) if isinstance(loss_fn, nn.Module) else default

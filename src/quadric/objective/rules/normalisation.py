@@ -2,6 +2,7 @@
 
 Up to the scale w, the Jacobian of x̂ is the symmetric matrix rstd (I − 11ᵀ/m − x̂x̂ᵀ/m), so the tangent through the input
 is the backward kernel; the tangent through scale and shift is one more normalisation, with ẇ and ḃ in their places.
+The kernels take contiguous memory for granted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def batch_norm(call: Any, x: Tensor | None, w: Tensor | None, b: Tensor | None, 
         )[0]
     if w is not None or b is not None:
         w = torch.zeros_like(mean) if w is None else w
-        moved = aten.native_batch_norm(value, w, b, mean, variance, False, 0.0, plain_eps)[0]
+        moved = aten.native_batch_norm(value, w.contiguous(), _contiguous(b), mean, variance, False, 0.0, plain_eps)[0]
         out = moved if out is None else out.add_(moved)
     return out, None, None
 
@@ -48,7 +49,7 @@ def layer_norm(call: Any, x: Tensor | None, _: Any, w: Tensor | None, b: Tensor 
         if weight is not None:
             out.mul_(weight)
     if w is not None:
-        moved = aten.native_layer_norm(value, shape, w, b, eps)[0]
+        moved = aten.native_layer_norm(value, shape, w.contiguous(), _contiguous(b), eps)[0]
         out = moved if out is None else out.add_(moved)
     elif b is not None:
         out = b.expand(call.outputs[0].shape).clone() if out is None else out.add_(b)
@@ -61,14 +62,26 @@ def group_norm(call: Any, x: Tensor | None, w: Tensor | None, b: Tensor | None, 
     value, weight, _bias, n, c, hw, group, eps = call.args
     out = None
     if x is not None:
-        ones = torch.ones(c, dtype=x.dtype, device=x.device)
         out = aten.native_group_norm_backward(
-            x.contiguous(), value, call.outputs[1], call.outputs[2], ones, n, c, hw, group, [True, False, False]
+            x.contiguous(),
+            value.contiguous(),
+            call.outputs[1],
+            call.outputs[2],
+            None,
+            n,
+            c,
+            hw,
+            group,
+            [True, False, False],
         )[0]
         if weight is not None:
             out.mul_(weight.view(-1, *[1] * (value.dim() - 2)))
     if w is not None or b is not None:
         w = torch.zeros(c, dtype=value.dtype, device=value.device) if w is None else w
-        moved = aten.native_group_norm(value, w, b, n, c, hw, group, eps)[0]
+        moved = aten.native_group_norm(value.contiguous(), w.contiguous(), _contiguous(b), n, c, hw, group, eps)[0]
         out = moved if out is None else out.add_(moved)
     return out, None, None
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()

@@ -13,16 +13,30 @@ from quadric.objective.rules.registry import tangent
 @tangent(
     *("clone.default", "_to_copy.default", "_unsafe_view.default", "contiguous.default", "alias_copy.default"),
     *("sum.default", "sum.dim_IntList", "mean.default", "mean.dim", "cumsum.default", "trace.default"),
-    *("index_select.default", "index.Tensor", "gather.default", "constant_pad_nd.default", "repeat.default"),
+    *("index_select.default", "index.Tensor", "gather.default", "repeat.default"),
     *("reflection_pad1d.default", "reflection_pad2d.default", "replication_pad2d.default", "flip.default"),
     *("roll.default", "tril.default", "triu.default", "unsafe_split.Tensor", "unsafe_split_with_sizes.default"),
     *("avg_pool2d.default", "avg_pool3d.default", "_adaptive_avg_pool2d.default", "_adaptive_avg_pool3d.default"),
     *("upsample_nearest2d.default", "upsample_bilinear2d.default", "im2col.default", "col2im.default"),
-    *("embedding.default", "pixel_shuffle.default", "pixel_unshuffle.default", "take.default"),
+    *("pixel_shuffle.default", "pixel_unshuffle.default", "take.default"),
 )
 def linear_in_first(call: Any, x: Tensor, *_: Any) -> Any:
     """F(ẋ) for a linear F."""
     return call.func(x, *call.args[1:], **call.kwargs)
+
+
+@tangent("constant_pad_nd.default")
+def padded(call: Any, x: Tensor, *_: Any) -> Any:
+    """Padded with zeros, whatever the value is padded with."""
+    return call.func(x, call.args[1], 0)
+
+
+@tangent("embedding.default")
+def embedding(call: Any, weight: Tensor, *_: Any) -> Any:
+    """Rows of ẇ; the padding row is a constant, as autograd has it."""
+    index, padding = call.args[1], call.args[2] if len(call.args) > 2 else -1
+    out = call.func(weight, index)
+    return out.masked_fill_((index == padding).unsqueeze(-1), 0) if padding >= 0 else out
 
 
 @tangent("copy.default")

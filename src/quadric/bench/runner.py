@@ -1,0 +1,197 @@
+"""The training loop of every comparison, the same for torch's optimisers and ours, and its clock."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import torch
+
+from quadric import optim
+from quadric.bench.evaluation import test_error, train_metrics
+from quadric.bench.records import End, Evaluation, Event, Reached, Status
+from quadric.core.errors import ConvergenceError, StepRejected
+from quadric.core.randomness import RandomState, replayed
+from quadric.objective import Objective
+from quadric.problems import Batch, Instance, Problem
+from quadric.problems.problem import Draw
+
+QUANTITIES = ("damping", "momentum", "step_size", "predicted_reduction", "actual_reduction", "products")
+WARM_UP_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An optimiser in a comparison: its name, its hyper-parameters, and where they come from."""
+
+    name: str
+    hyper: dict[str, float] = field(default_factory=dict)
+    origin: str = "defaults"
+
+
+class Stopwatch:
+    """Adds up the seconds spent within `with` blocks; work that a GPU still has to do is waited for."""
+
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.device = device
+        self.clock = clock
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self.started = self.clock()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds += self.clock() - self.started
+
+
+class Training:
+    """One optimiser on one instance of a problem. `events` trains, and stops for a moment at every event."""
+
+    def __init__(self, entry: Entry, problem: Problem, instance: Instance, seed: int, device: torch.device) -> None:
+        self.name, self.seed = entry.name, seed
+        self.target, self.evaluate_every = problem.target, problem.evaluate_every
+        self.instance = instance
+        self.objective = Objective(instance.model, instance.loss_fn)
+        self.optimizer = optim.create(entry.name, self.objective, **entry.hyper)
+        self.watch = Stopwatch(device)
+        self.steps = self.refused = 0
+        self.looked = -1
+        self.solved = False
+
+    def events(self, epochs: int) -> Iterator[Event]:
+        """Train for `epochs` epochs, or until the run diverges, or is solved where the target says to stop then."""
+        yield from self.look()
+        status, reason = yield from self.train(epochs)
+        if self.looked < self.steps:
+            yield from self.look()
+        if self.refused:
+            reason += f"; {self.refused} of {self.steps} steps were rejected"
+        yield End(self.name, self.seed, status, reason, self.steps, self.watch.seconds)
+
+    def train(self, epochs: int) -> Generator[Event, None, tuple[Status, str]]:
+        """The loop; returns how it ended, and why."""
+        for epoch in range(epochs):
+            batches = self.instance.epoch(epoch)
+            while True:
+                try:
+                    loss = self.step(batches)
+                except ConvergenceError as error:
+                    return "diverged", f"step {self.steps + 1}: {error}"
+                if loss is None:
+                    break
+                if not math.isfinite(loss) and not self.rejected:
+                    return "diverged", f"the loss of step {self.steps} is {loss}"
+                yield from self.check("step_loss", loss)
+                if self.steps % self.evaluate_every == 0:
+                    yield from self.look()
+                if self.solved and self.target.stops:
+                    return "finished", f"solved, {self.target}"
+        return "finished", "all epochs done"
+
+    def step(self, batches: Iterator[Batch]) -> float | None:
+        """One timed step on the next batch: its loss, or `None` when there is no batch left."""
+        with self.watch:
+            batch = next(batches, None)
+            if batch is None:
+                return None
+            loss = self.optimizer.step(self.objective.on(batch))  # type: ignore[arg-type]  # torch says float
+        self.steps += 1
+        self.refused += self.rejected
+        return float(loss)
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the optimiser refused its last step and restored everything."""
+        return bool(getattr(getattr(self.optimizer, "last_step", None), "rejected", False))
+
+    def look(self) -> Iterator[Event]:
+        """Evaluate, off the clock."""
+        self.looked = self.steps
+        train_loss, train_error = train_metrics(self.instance)
+        wrong = test_error(self.instance)
+        last = getattr(self.optimizer, "last_step", None)
+        quantities = {name: number(getattr(last, name)) for name in QUANTITIES} if last is not None else {}
+        seconds = self.watch.seconds
+        yield Evaluation(
+            self.name,
+            self.seed,
+            self.steps,
+            self.steps / self.instance.steps_per_epoch,
+            seconds,
+            train_loss,
+            train_error,
+            wrong,
+            quantities,
+        )
+        for metric, value in {"train_loss": train_loss, "train_error": train_error, "test_error": wrong}.items():
+            yield from self.check(metric, value)
+
+    def check(self, metric: str, value: float | None) -> Iterator[Event]:
+        """`Reached`, the first time that `metric` is the target's and `value` is low enough."""
+        if self.solved or metric != self.target.metric or value is None or not value <= self.target.threshold:
+            return
+        self.solved = True
+        yield Reached(self.name, self.seed, self.steps, self.watch.seconds)
+
+
+def number(value: object) -> float | None:
+    """`value` as a float; `None` stays."""
+    return None if value is None else float(value)  # type: ignore[arg-type]
+
+
+def warm_up(problem: Problem, entries: Sequence[Entry], draw: Draw, device: torch.device) -> None:
+    """Let every optimiser take two steps on a copy that is thrown away: first steps load code and start threads."""
+    with replayed(RandomState.seeded(0, device)), warnings.catch_warnings():
+        warnings.simplefilter("ignore", StepRejected)
+        for entry in entries:
+            training = Training(entry, problem, draw(0), 0, device)
+            for _ in range(WARM_UP_STEPS):
+                training.step(training.instance.epoch(0))
+            list(training.look())
+
+
+def run(
+    problem: Problem, entries: Sequence[Entry], draw: Draw, *, epochs: int, seeds: Sequence[int], device: torch.device
+) -> Iterator[Event]:
+    """Train every entry with every seed, and yield what happens as it happens.
+
+    All optimisers advance together, evaluation by evaluation, so that a machine that gets slower or faster does so for
+    all of them; which one goes first changes from seed to seed. Each run has torch's global random numbers to itself.
+    """
+    for position, seed in enumerate(seeds):
+        first = position % len(entries)
+        live = [
+            Member(Training(entry, problem, draw(seed), seed, device).events(epochs), RandomState.seeded(seed, device))
+            for entry in (*entries[first:], *entries[:first])
+        ]
+        while live:
+            for member in list(live):
+                event = member.advance()
+                if event is None:
+                    live.remove(member)
+                else:
+                    yield event
+
+
+@dataclass
+class Member:
+    """A run among others, with its own stream of torch's global random numbers."""
+
+    events: Iterator[Event]
+    random: RandomState
+
+    def advance(self) -> Event | None:
+        """The run's next event; `None` when it is over."""
+        with replayed(self.random), warnings.catch_warnings():
+            warnings.simplefilter("ignore", StepRejected)
+            event = next(self.events, None)
+            self.random = RandomState.now(self.random.device)
+        return event

@@ -1,0 +1,26 @@
+"""The `quadric` command: checks that its libraries are installed, then hands over to the commands, one file each."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+NEEDED = ("typer", "rich", "matplotlib", "jinja2", "sklearn", "pooch")
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 done, 2 bad usage, 1 failed, with the reason in one line."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        print(
+            f"error: the quadric command needs {', '.join(missing)}; install them with: pip install 'quadric[bench]'",
+            file=sys.stderr,
+        )
+        raise SystemExit(1)
+    from quadric.cli.commands import app
+
+    try:
+        app()
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        print("error:", " ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,20 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from quadric.cli.compare import compare
+from quadric.cli.list import list_names
+from quadric.cli.report import report
+
+app = typer.Typer(
+    help="quadric: curvature for deep learning. Compare optimisers, and redraw what was recorded.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("list")(list_names)
+app.command("compare")(compare)
+app.command("report")(report)

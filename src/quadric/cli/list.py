@@ -1,0 +1,31 @@
+"""`quadric list`: the problems and the optimisers."""
+
+from __future__ import annotations
+
+
+def list_names() -> None:
+    """Show the problems and the optimisers, one line each.
+
+    [bold]Example[/bold]
+
+    quadric list
+    """
+    from rich.table import Table
+
+    from quadric import optim, problems
+    from quadric.cli.output import console
+
+    output = console()
+    for title, lines in {
+        "Problems": {name: problems.get(name).summary for name in problems.names()},
+        "Optimisers": {name: optim.summary(name) for name in optim.names()},
+    }.items():
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2)
+        )
+        table.add_column(no_wrap=True, style="cyan")
+        table.add_column()
+        for name, line in lines.items():
+            table.add_row(name, line)
+        output.print(table)
+        output.print()

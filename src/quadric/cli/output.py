@@ -1,0 +1,29 @@
+"""What commands print: tables wide enough to read, and the path of a report last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from quadric.bench.records import Record
+from quadric.report.tables import ResultTable, for_terminal
+
+WIDTH = 110
+"""Columns where the output is not a terminal, such as a log."""
+
+
+def console() -> Console:
+    """Standard output as rich sees it."""
+    output = Console()
+    return output if output.is_terminal else Console(width=max(WIDTH, output.width))
+
+
+def show(record: Record, table: ResultTable, report: Path) -> None:
+    """Print the table, then where the report is."""
+    output = console()
+    output.print(for_terminal(table))
+    for note in table.notes:
+        output.print(f"• {note}", highlight=False, markup=False)
+    output.print()
+    output.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,74 @@
+"""What a problem is: a model, a loss, data in a fixed order, and a target to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, Tensor]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+Metric = Literal["step_loss", "train_loss", "train_error", "test_error"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """When a run counts as solved: `metric` at or below `threshold`; `origin` says how that was chosen.
+
+    `step_loss` is the loss that a step evaluates before it moves, on the batch of that step: every step is looked at.
+    The other metrics are looked at whenever the run is evaluated. With `stops`, a run ends when it is solved.
+    """
+
+    metric: Metric
+    threshold: float
+    origin: str
+    stops: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.metric.replace('_', ' ')} ≤ {self.threshold:g}"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A problem drawn for one seed: every optimiser that gets this seed starts here and sees these batches.
+
+    `epoch(i)` yields the batches of epoch i, `steps_per_epoch` of them, the same ones whenever it is called. The run is
+    evaluated on `train` and `test`; an empty `test` means there is none. `error` maps outputs and targets to one number
+    per example, 1 where the example is wrong, and is `None` where a problem has no such notion.
+    """
+
+    model: nn.Module
+    loss_fn: LossFunction
+    epoch: Callable[[int], Iterator[Batch]]
+    steps_per_epoch: int
+    train: Sequence[Batch]
+    test: Sequence[Batch] = ()
+    error: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+Draw = Callable[[int], Instance]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A named problem. `open(data_dir, device)` loads its data and returns `draw`; `draw(seed)` gives an `Instance`.
+
+    `epochs` is the default length of a run, `evaluate_every` the number of steps between evaluations, and `threads` the
+    number of CPU threads that suits it: small ones lose more by waiting for threads than they win. `facts` says what a
+    reader of the numbers has to know: the split, the normalisation, what the losses are measured on.
+    """
+
+    name: str
+    summary: str
+    rows: tuple[str, ...]
+    target: Target
+    batch_size: int
+    epochs: int
+    evaluate_every: int
+    open: Callable[[Path | None, torch.device], Draw]
+    facts: dict[str, str] = field(default_factory=dict)
+    threads: int = 1

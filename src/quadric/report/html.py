@@ -1,0 +1,25 @@
+"""The report: one HTML file with everything in it, readable without a network."""
+
+from __future__ import annotations
+
+import base64
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+
+from quadric.bench.records import Record
+from quadric.report.figures import TITLES
+from quadric.report.tables import ResultTable
+
+TEMPLATE = files("quadric.report") / "report.html.jinja"
+
+
+def render(record: Record, table: ResultTable, pictures: dict[str, bytes]) -> str:
+    """The report's text; `pictures` are PNG files by name."""
+    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        header=record.header,
+        table=table,
+        runs=record.runs,
+        pictures=[(TITLES[name], base64.b64encode(picture).decode()) for name, picture in pictures.items()],
+    )

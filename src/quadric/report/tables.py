@@ -1,0 +1,160 @@
+"""The result table: rows of text, the same for the terminal and for the HTML report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from quadric.bench.records import Record
+from quadric.report.summary import Spread, Summary, summarise
+
+Form = Callable[..., str]
+"""A number and how many significant digits it deserves, to text."""
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The median, and below it the spread or a remark."""
+
+    main: str
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Title, column names, one row of cells for each optimiser, and what a reader has to know."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    notes: list[str]
+
+
+def result_table(record: Record) -> ResultTable:
+    """The table of a record."""
+    header = record.header
+    target = header.problem["target"]
+    summaries = summarise(record)
+    columns: dict[str, Callable[[Summary], Cell]] = {
+        "optimiser": lambda s: Cell(s.optimizer, s.settings),
+        "steps": lambda s: measured(s.steps, count),
+        "seconds": lambda s: measured(s.seconds, plain),
+        "train loss": lambda s: final(s, s.train_loss, plain),
+        "train error": lambda s: final(s, s.train_error, percent),
+        "test error": lambda s: final(s, s.test_error, percent),
+        "steps to target": lambda s: to_target(s, s.steps_to_target, count),
+        "seconds to target": lambda s: to_target(s, s.seconds_to_target, plain),
+    }
+    for name in ("train error", "test error"):
+        if all(columns[name](s).main == NOT_MEASURED for s in summaries):
+            del columns[name]
+    return ResultTable(
+        title=f"{header.problem['name']}: {number(header.epochs, 'epoch')}, {number(len(header.seeds), 'seed')}",
+        columns=list(columns),
+        rows=[[cell(s) for cell in columns.values()] for s in summaries],
+        notes=[
+            "Median over seeds, below it the lowest and the highest. Seconds are training only, without evaluation.",
+            f"Target: {target['text']} ({target['origin']}).",
+            *rankings(summaries),
+            *([f"The record is damaged: {record.damage}."] if record.damage else []),
+        ],
+    )
+
+
+NOT_MEASURED = "–"
+
+
+def measured(value: Spread | None, form: Form) -> Cell:
+    """Median and spread."""
+    if value is None:
+        return Cell(NOT_MEASURED)
+    low, high = (form(end, 2) if isfinite(end) else "missed" for end in (value.low, value.high))
+    return Cell(form(value.median, 3), "" if low == high else f"{low.removesuffix(' %')}–{high}")
+
+
+def final(summary: Summary, value: Spread | None, form: Form) -> Cell:
+    """A final value, with a word on the runs that it leaves out."""
+    if summary.diverged == summary.runs:
+        return Cell("diverged")
+    cell = measured(value, form)
+    remarks = [
+        f"{some} of {summary.runs} {what}"
+        for some, what in ((summary.diverged, "diverged"), (summary.unfinished, "unfinished"))
+        if some and value is not None
+    ]
+    return Cell(cell.main, ", ".join([part for part in (cell.below, *remarks) if part]))
+
+
+def to_target(summary: Summary, value: Spread | None, form: Form) -> Cell:
+    """Steps or seconds to the target, or how many runs reached it if their median did not."""
+    if value is None:
+        return Cell(NOT_MEASURED)
+    if isfinite(value.median):
+        return measured(value, form)
+    return Cell("missed", f"{summary.reached} of {summary.runs} reached it" if summary.reached else "")
+
+
+def rankings(summaries: list[Summary]) -> list[str]:
+    """Who is ahead and by how much: steps to the target, seconds to it, and the error on test examples."""
+    measures: dict[str, tuple[Callable[[Summary], Spread | None], Form]] = {
+        "Steps to target": (lambda s: s.steps_to_target, count),
+        "Seconds to target": (lambda s: s.seconds_to_target, plain),
+        "Final test error": (lambda s: s.test_error, percent),
+    }
+    lines = [ranking(name, summaries, value, form) for name, (value, form) in measures.items()]
+    return [line for line in lines if line]
+
+
+def ranking(name: str, summaries: list[Summary], value: Callable[[Summary], Spread | None], form: Form) -> str:
+    """One line: every optimiser from best to worst, then those that have no value. Empty if nothing is to be ranked."""
+    found = {s.optimizer: spread.median for s in summaries if (spread := value(s)) and isfinite(spread.median)}
+    if not found or len(summaries) < 2:
+        return ""
+    best = min(found.values())
+    parts = [
+        f"{optimizer} {form(amount)}" + (f" ({amount / best:.3g}×)" if 0 < best < amount else "")
+        for optimizer, amount in sorted(found.items(), key=lambda item: item[1])
+    ]
+    others = [s.optimizer for s in summaries if s.optimizer not in found]
+    return f"{name}: {', '.join(parts)}" + (f"; not {', '.join(others)}." if others else ".")
+
+
+def number(amount: int, thing: str) -> str:
+    """So many things."""
+    return f"{amount:,} {thing}{'' if amount == 1 else 's'}"
+
+
+def count(value: float, digits: int = 3) -> str:
+    """A number of steps."""
+    return f"{value:,.0f}"
+
+
+def plain(value: float, digits: int = 3) -> str:
+    """A number with that many significant digits."""
+    if value == 0 or 1e-4 <= abs(value) < 1e4:
+        return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".rstrip(".")
+    return f"{value:.{digits - 1}e}"
+
+
+def percent(value: float, digits: int = 3) -> str:
+    """A share in per cent."""
+    return f"{100 * value:.2f} %"
+
+
+def for_terminal(table: ResultTable) -> Table:
+    """The table as rich prints it."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for position, column in enumerate(table.columns):
+        result.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+    for row in table.rows:
+        result.add_row(*(Text.assemble(cell.main, ("\n" + cell.below if cell.below else "", "dim")) for cell in row))
+    return result

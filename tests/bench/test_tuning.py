@@ -1,0 +1,89 @@
+"""The search for learning rates, and the committed result of it."""
+
+import math
+
+import pytest
+import torch
+
+from bench.small import CPU, digits
+from quadric import optim, problems
+from quadric.bench import rates
+from quadric.bench.rates import FIRST_ORDER, entry, searched
+from quadric.bench.tuning import COARSE, Score, best, neighbours, score, search
+from quadric.problems import linear_regression
+
+
+@pytest.mark.parametrize("optimum", [2e-4, 1e-3, 0.03, 0.7, 25.0])
+def test_the_search_finds_the_best_half_decade_in_eight_tries(optimum):
+    tries = []
+
+    def distance(rate):
+        tries.append(rate)
+        return Score(0, abs(math.log(rate / optimum)), 0.0)
+
+    rate, tried = search(distance)
+    assert len(tries) == len(set(tries)) == 8
+    assert list(tried) == sorted(tries)
+    assert abs(math.log10(rate / optimum)) < 0.3
+
+
+def test_neighbours_are_half_a_decade_away():
+    assert [neighbours(rate) for rate in COARSE[:3]] == [(3e-5, 3e-4), (3e-4, 3e-3), (3e-3, 3e-2)]
+
+
+def test_a_missed_target_counts_before_steps_and_steps_before_the_loss():
+    tried = {1.0: Score(1, 5, 0.0), 2.0: Score(0, 50, 0.9), 3.0: Score(0, 50, 0.1), 4.0: Score(0, 51, 0.0)}
+    assert best(tried) == 3.0
+
+
+def test_a_score_tells_what_the_runs_did():
+    problem, draw = digits()
+    good = score(problem, draw, "momentum", 6, [0, 1], 0.3)
+    assert good.missed == 0
+    assert 15 < good.steps < 72
+    assert good.loss < 0.1
+    slow = score(problem, draw, "momentum", 1, [0, 1], 1e-4)
+    assert (slow.missed, slow.steps) == (2, math.inf)
+
+
+def test_passing_the_target_without_staying_there_is_a_miss(monkeypatch):
+    problem = problems.get("linear-regression-no-intercept")
+    slope = float(linear_regression.closed_form(intercept=False)[0])
+
+    class Passing(torch.optim.SGD):
+        taken = 0
+
+        def step(self, closure):
+            self.taken += 1
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(slope if self.taken == 3 else slope + 1)
+            return closure()
+
+    monkeypatch.setattr(optim, "create", lambda name, objective, lr: Passing(objective.parameters, lr))
+    draw = problem.open(None, CPU)
+    assert score(problem, draw, "passing", 3, [0], 1.0).missed == 0
+    assert score(problem, draw, "passing", 4, [0], 1.0).missed == 1
+
+
+@pytest.mark.parametrize("name", problems.names())
+def test_the_committed_search_covers_every_problem_and_first_order_method_with_the_present_target(name):
+    stored = searched()["problems"][name]
+    assert stored["target"] == str(problems.get(name).target), "repeat the search: make tune-first-order"
+    assert set(stored["optimizers"]) == set(FIRST_ORDER)
+    for found in stored["optimizers"].values():
+        assert len(found["tried"]) == 8
+        assert f"{found['lr']:g}" in found["tried"]
+
+
+def test_first_order_methods_get_their_searched_rate_and_the_others_nothing():
+    assert set(FIRST_ORDER) <= set(optim.names())
+    found = searched()["problems"]["digits-mlp"]["optimizers"]["sgd"]["lr"]
+    assert entry("digits-mlp", "sgd").hyper == {"lr": found}
+    for name in ("curveball", "lbfgs"):
+        assert entry("digits-mlp", name).hyper == {}
+
+
+def test_a_problem_without_a_search_says_so(monkeypatch):
+    monkeypatch.setattr(rates, "searched", lambda: {"problems": {}})
+    assert entry("digits-mlp", "sgd").hyper == {}
+    assert entry("digits-mlp", "sgd").origin == "its defaults, no search was done for this problem"
