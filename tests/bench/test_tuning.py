@@ -44,6 +44,7 @@ def test_a_score_tells_what_the_runs_did():
     assert good.loss < 0.1
     slow = score(problem, draw, "momentum", 1, [0, 1], 1e-4)
     assert (slow.missed, slow.steps) == (2, math.inf)
+    assert score(problem, draw, "momentum", 0.5, [0], 0.3).loss > score(problem, draw, "momentum", 1, [0], 0.3).loss
 
 
 def test_passing_the_target_without_staying_there_is_a_miss(monkeypatch):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
+from quadric.operators import queries
+from quadric.operators.diagonal import Diagonal
+from quadric.operators.estimate import Estimate
 from quadric.operators.operator import LinearOperator
+from quadric.operators.selection import Selection
 
 
 class Identity(LinearOperator):
@@ -23,3 +29,18 @@ class Identity(LinearOperator):
 def identity_like(operator: LinearOperator) -> Identity:
     """The identity on the space of a square operator. Raises ValueError for a rectangular one."""
     return Identity(operator.space)
+
+
+@queries.diagonal.register(Identity)
+def _diagonal(operator: Identity, recurse: Callable[[LinearOperator], Diagonal]) -> Diagonal:
+    return Diagonal.constant(1.0, operator.space)
+
+
+@queries.trace.register(Identity)
+def _trace(operator: Identity, recurse: Callable[[LinearOperator], Estimate]) -> Estimate:
+    return Estimate(float(operator.shape[0]))
+
+
+@queries.restrict.register(Identity)
+def _restrict(operator: Identity, selection: Selection) -> LinearOperator:
+    return Identity(selection.space)

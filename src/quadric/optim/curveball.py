@@ -15,7 +15,7 @@ from quadric.objective.objective import Objective
 from quadric.optim.damping import Damping, ModelDamping, RatioDamping
 from quadric.optim.model import Direction, LocalModel, Vector
 from quadric.optim.optimizer import CurvatureOptimizer, Rejection, StepReport, Weights
-from quadric.optim.subspace import Local, Matrix, change, minimiser
+from quadric.optim.subspace import Local, Matrix, change, minimiser, share_within
 
 
 class CurveBall(CurvatureOptimizer):
@@ -91,14 +91,16 @@ class CurveBall(CurvatureOptimizer):
             raise Rejection("the loss is not finite", model.loss)
         directions: list[Direction] = []
         local: Local | None = None
-        if solves or wants_ratio or self.damping.needs_curvature:
+        if solves or wants_ratio:
             directions = [model.push(u), *([] if along_z is None else [along_z])]
             local = model.gram(directions)
             if not all(np.isfinite(part).all() for part in local):
                 raise Rejection("the gradient or the curvature is not finite", model.loss)
         residual = _unexplained(model, directions, local) if wants_residual and local is not None else None
-        damping = self.damping.choose(local, residual)
+        damping = self.damping.choose(local, residual, weights.lr[0] if weights.uniform else 0.0)
         rho, beta = self._coefficients(local, damping) if solves and local is not None else (self._rho, self._beta)
+        if local is not None and solves and self.damping.bounded:
+            rho, beta = self._bounded(closure, weights, model, local, damping, rho, beta)
         coefficients = np.array([-beta, rho - beta * damping][: 1 if z is None else 2])
         if not np.isfinite(coefficients).all():
             raise Rejection("the quadratic model has no finite minimiser", model.loss)
@@ -146,6 +148,24 @@ class CurveBall(CurvatureOptimizer):
         c = minimiser(a, b)
         return float(c[1]), -float(c[0])
 
+    def _bounded(
+        self,
+        closure: Closure,
+        weights: Weights,
+        model: LocalModel,
+        local: Local,
+        damping: float,
+        rho: float,
+        beta: float,
+    ) -> tuple[float, float]:
+        """ρ and β scaled down where the model promises that a loss that is never negative falls by more than itself."""
+        loss = closure.objective.loss
+        if loss is None or not loss.nonnegative:
+            return rho, beta
+        c = np.array([-beta, rho - beta * damping][: len(local[2])])
+        share = share_within(local[0], local[2], c, float(model.loss) + weights.decay_loss())
+        return share * rho, share * beta
+
     def _buffers(self, weights: Weights) -> Vector | None:
         """z of the moved tensors; None while it is zero everywhere."""
         if not any("z" in self.state[w] for w in weights.tensors):
@@ -182,7 +202,7 @@ def _predicted_change(
 ) -> float:
     """M(s) = gᵀs + ½ sᵀ(C + λI)s for the step s = η z, η per group."""
     curvature, metric, slope = local
-    if len(set(weights.lr)) == 1:
+    if weights.uniform:
         return change(curvature + damping * metric, slope, weights.lr[0] * c)
     step = [lr * v for lr, v in zip(weights.lr, moved, strict=True)]
     curvature, metric, slope = model.gram([model.push(step)])
@@ -194,7 +214,7 @@ def _move(closure: Closure, weights: Weights, moved: Vector, loss: Tensor, *, me
     before = [w.detach().clone() for w in weights.tensors] if measure else []
     penalty = weights.decay_loss() if measure else 0.0
     with torch.no_grad():
-        if len(set(weights.lr)) == 1:
+        if weights.uniform:
             torch._foreach_add_(weights.tensors, moved, alpha=weights.lr[0])
         else:
             for w, v, lr in zip(weights.tensors, moved, weights.lr, strict=True):

@@ -20,8 +20,8 @@ class Damping(ABC):
 
     damped_prediction: ClassVar[bool] = True
     """Whether the predicted reduction includes λ."""
-    needs_curvature: ClassVar[bool] = False
-    """Whether `choose` needs the curvature at every step."""
+    bounded: ClassVar[bool] = False
+    """Whether a step may promise no more than the loss has to lose, for losses that are never negative."""
 
     @abstractmethod
     def wants_ratio(self, step: int) -> bool:
@@ -32,8 +32,8 @@ class Damping(ABC):
         return False
 
     @abstractmethod
-    def choose(self, local: Local | None, residual: float | None) -> float:
-        """λ for this step, given C and the metric on the step's subspace where they were computed."""
+    def choose(self, local: Local | None, residual: float | None, lr: float) -> float:
+        """λ for this step, given the model on the step's subspace where it was computed, and η of the last step."""
 
     @abstractmethod
     def learn(self, ratio: float) -> None:
@@ -60,7 +60,7 @@ class RatioDamping(Damping):
         """Every fifth step, from the first."""
         return self.adapt and step % self.interval == 0
 
-    def choose(self, local: Local | None, residual: float | None) -> float:
+    def choose(self, local: Local | None, residual: float | None, lr: float) -> float:
         """λ as it stands."""
         return self.damping
 
@@ -79,25 +79,41 @@ class RatioDamping(Damping):
 
 @dataclass
 class ModelDamping(Damping):
-    """λ = s · e · q: nothing to set.
+    """λ = s · e · q: nothing to set, and the same steps whatever the loss is multiplied by.
 
-    e is the largest eigenvalue of C in the step's subspace, q = ‖g + C y‖ / ‖g‖ the share of Newton's equation that the
-    subspace's undamped minimiser y leaves unexplained, and s adapts by γ of the undamped model: ×1.5 if γ < 1/4,
-    /1.5 if γ > 3/4. So λ scales with the loss, vanishes where the subspace holds Newton's step, and is of the size of
-    the curvature where it doesn't.
+    e is the largest eigenvalue of C in the step's subspace or its running mean, whichever is larger; q = ‖g + C y‖ / ‖g‖
+    is the share of Newton's equation that the subspace's undamped minimiser y leaves unexplained. So λ vanishes where
+    the subspace holds Newton's step, and is of the size of the curvature where it does not.
 
-    q and γ are measured at each of the first `eager` steps and every `interval` steps after.
+    s answers to two tests of the steps taken:
+
+    - on the same batch, whether the loss obeys the model: s × 1.5 if γ < 1/4, s / 1.5 if γ > 3/4 (and the next test
+      does not object), with γ from the undamped model;
+    - on the next batch, whether the last step s was more than noise. That batch's model along s has its minimum at
+      a = 1 − g′ᵀs / sᵀC′s before-steps from where s began: 1 if the new batch would take the same step, 0 if it would
+      undo it. With a averaged over batches (numerator and denominator apart), s × 1.1 if a < 1/2, s / 1.1 if a > 0.8.
+      This costs nothing: g′ᵀs and sᵀC′s are entries of the next step's 2×2 system.
+
+    On a small batch the model can be flat where the loss is not, so a step that promises more than a never-negative
+    loss has to lose is shortened until it does not (`bounded`).
+
+    q and γ cost passes: they are measured at each of the first `eager` steps and every `interval` steps after.
     """
 
     damped_prediction = False
-    needs_curvature = True
+    bounded = True
 
     scale: float = 1.0
     residual: float = 1.0
     largest: float = 0.0
+    mean_largest: float = 0.0
+    mean_weight: float = 0.0
+    mean_agreement: float = 0.0
+    mean_curvature: float = 0.0
+
     eager: int = 20
     interval: int = 10
-    factor: float = 1.5
+    memory: float = 0.9
     smallest: float = 0.05
 
     def wants_ratio(self, step: int) -> bool:
@@ -108,20 +124,36 @@ class ModelDamping(Damping):
         """Along with γ."""
         return self.wants_ratio(step)
 
-    def choose(self, local: Local | None, residual: float | None) -> float:
+    def choose(self, local: Local | None, residual: float | None, lr: float) -> float:
         """s · e · q."""
         if residual is not None:
             self.residual = float(np.clip(residual, 1e-6, 1.0))
         if local is not None:
-            self.largest = largest_eigenvalue(local[0], local[1])
+            self._compare_with_last_step(local, lr)
+            found = largest_eigenvalue(local[0], local[1])
+            self.mean_largest = self.memory * self.mean_largest + (1 - self.memory) * found
+            self.mean_weight = self.memory * self.mean_weight + (1 - self.memory)
+            self.largest = max(found, self.mean_largest / self.mean_weight)
         return self.scale * self.largest * self.residual
+
+    def _compare_with_last_step(self, local: Local, lr: float) -> None:
+        """Take note of a, the last step being η z, z the second direction."""
+        if len(local[2]) < 2 or lr == 0:
+            return
+        curvature, slope = lr**2 * float(local[0][1, 1]), lr * float(local[2][1])
+        self.mean_curvature = self.memory * self.mean_curvature + (1 - self.memory) * curvature
+        self.mean_agreement = self.memory * self.mean_agreement + (1 - self.memory) * (curvature - slope)
+        if self.mean_agreement < 0.5 * self.mean_curvature:
+            self.scale *= 1.1
+        elif self.mean_agreement > 0.8 * self.mean_curvature:
+            self.scale = max(self.scale / 1.1, self.smallest)
 
     def learn(self, ratio: float) -> None:
         """More damping where the undamped model promised too much, less where it kept its word."""
         if not ratio >= 0.25:
-            self.scale *= self.factor
-        elif ratio > 0.75:
-            self.scale = max(self.scale / self.factor, self.smallest)
+            self.scale *= 1.5
+        elif ratio > 0.75 and self.mean_agreement >= 0.6 * self.mean_curvature:
+            self.scale = max(self.scale / 1.5, self.smallest)
 
     def increase(self) -> None:
         """Four times as much."""

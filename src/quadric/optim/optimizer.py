@@ -7,7 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,7 +61,11 @@ class Weights:
     lr: list[float]
     weight_decay: list[float]
     moved: list[int]
-    count: int = field(default=0)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all groups have the same η."""
+        return len(set(self.lr)) == 1
 
     def spread(self, vector: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
         """A vector over the moved tensors as one over all of the objective's parameters, zero elsewhere."""

@@ -6,6 +6,8 @@ All of it is small, and in float64.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,3 +32,12 @@ def minimiser(a: Matrix, b: Matrix, cutoff: float = CUTOFF) -> Matrix:
 def change(a: Matrix, b: Matrix, c: Matrix) -> float:
     """M(c)."""
     return float(b @ c + 0.5 * c @ a @ c)
+
+
+def share_within(a: Matrix, b: Matrix, c: Matrix, most: float) -> float:
+    """The largest t in [0, 1] at which the step t c promises a reduction of at most `most`: −M(t c) ≤ most."""
+    linear, quadratic = float(b @ c), float(c @ a @ c)
+    if -(linear + 0.5 * quadratic) <= most or linear >= 0:
+        return 1.0
+    root = linear**2 - 2 * quadratic * most
+    return 1.0 if root < 0 else 2 * most / (-linear + math.sqrt(root))

@@ -14,6 +14,7 @@ class BinaryCrossEntropy(Elementwise):
     """`torch.nn.BCEWithLogitsLoss`: the mean over elements of −w (q t log σ + (1 − t) log(1 − σ)), σ = sigmoid(y)."""
 
     closed_form = True
+    nonnegative = True
 
     def hessian(self, outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
         """v ↦ w (1 + (q − 1) t) σ (1 − σ) v / m."""

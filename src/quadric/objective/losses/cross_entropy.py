@@ -21,6 +21,7 @@ class CrossEntropy(Loss):
     """
 
     closed_form = True
+    nonnegative = True
 
     @property
     def weight(self) -> Tensor | None:

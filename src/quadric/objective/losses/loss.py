@@ -20,6 +20,8 @@ class Loss:
     """
 
     closed_form = False
+    nonnegative = False
+    """Whether the loss is known never to be negative."""
 
     def __init__(self, function: LossFunction, option: Option) -> None:
         self.function = function

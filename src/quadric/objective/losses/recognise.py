@@ -38,6 +38,7 @@ class NegativeLogLikelihood(CrossEntropy):
     """`torch.nn.NLLLoss` on log-probabilities: the normaliser of cross-entropy, but linear in the outputs."""
 
     closed_form = False
+    nonnegative = False
     hessian = Loss.hessian
 
 

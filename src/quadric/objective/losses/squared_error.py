@@ -14,6 +14,7 @@ class SquaredError(Elementwise):
     """`torch.nn.MSELoss`: the mean of (y − t)² over all elements."""
 
     closed_form = True
+    nonnegative = True
 
     def hessian(self, outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
         """v ↦ 2 v / m."""
