@@ -9,7 +9,7 @@ from bench.small import CPU, digits
 from quadric import optim, problems
 from quadric.bench import rates
 from quadric.bench.rates import FIRST_ORDER, entry, searched
-from quadric.bench.tuning import COARSE, Score, best, neighbours, score, search
+from quadric.bench.tuning import COARSE, Score, best, neighbours, score, search, shortened
 from quadric.problems import linear_regression
 
 
@@ -44,7 +44,15 @@ def test_a_score_tells_what_the_runs_did():
     assert good.loss < 0.1
     slow = score(problem, draw, "momentum", 1, [0, 1], 1e-4)
     assert (slow.missed, slow.steps) == (2, math.inf)
-    assert score(problem, draw, "momentum", 0.5, [0], 0.3).loss > score(problem, draw, "momentum", 1, [0], 0.3).loss
+
+
+def test_a_search_sees_no_test_examples_and_may_stop_within_an_epoch():
+    _, draw = digits()
+    whole = list(draw(0).epoch(0))
+    instance = shortened(draw, 0.25)(0)
+    assert instance.test == ()
+    assert all(torch.equal(x, u) for (x, _), (u, _) in zip(instance.epoch(0), whole[:3], strict=True))
+    assert len(list(shortened(draw, 20)(0).epoch(0))) == len(whole)
 
 
 def test_passing_the_target_without_staying_there_is_a_miss(monkeypatch):

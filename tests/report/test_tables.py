@@ -48,10 +48,10 @@ def test_columns_are_those_of_the_issue(table):
 
 def test_a_row_has_the_median_and_the_spread(table):
     row = cells(table, "curveball")
-    assert row["train loss"] == ("0.0700", "0.050–0.090")
-    assert row["test error"] == ("1.40 %", "1.00–1.80 %")
-    assert row["steps to target"] == ("30", "20–40")
-    assert row["seconds to target"] == ("1.50", "1.0–2.0")
+    assert row["train loss"] == ("0.0700", "0.050 – 0.090")
+    assert row["test error"] == ("1.40 %", "1.00 – 1.80 %")
+    assert row["steps to target"] == ("30", "20 – 40")
+    assert row["seconds to target"] == ("1.50", "1.0 – 2.0")
 
 
 def test_misses_and_divergence_are_shown_as_such(table):

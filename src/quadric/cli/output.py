@@ -9,7 +9,7 @@ from rich.console import Console
 from quadric.bench.records import Record
 from quadric.report.tables import ResultTable, for_terminal
 
-WIDTH = 110
+WIDTH = 120
 """Columns where the output is not a terminal, such as a log."""
 
 

@@ -8,27 +8,34 @@ from torch import Tensor
 
 from quadric.curvature.curvature import Curvature
 from quadric.objective.batch import Batch
-from quadric.objective.linearization import GradientGraph
+from quadric.objective.gradient import GradientGraph, TapedGradient
 
 
-class Hessian(Curvature[GradientGraph]):
-    """H = ∂²f/∂w². `data` is one batch or an iterable of them; `routes` says after a product which way it went.
+class Hessian(Curvature[TapedGradient | GradientGraph]):
+    """H = ∂²f/∂w². `data` is one batch or an iterable of them.
 
-    Cost of `H @ v` on one batch: about 2 gradients, plus the graph of the gradient (1 to 2) at the first product.
-    Reference: Pearlmutter (1994), Fast exact multiplication by the Hessian.
+    `routes` says after a product which way it went: "tape" (tangents through the recorded forward and reverse pass) or
+    "double backward", where a call has no tangent rule of its own. Both are exact.
+
+    Cost of `H @ v` on one batch: 2 gradients in matrix products, one more with the first. Reference: Pearlmutter (1994),
+    Fast exact multiplication by the Hessian.
     """
 
-    def _local(self, batch: Batch) -> GradientGraph:
+    def _local(self, batch: Batch) -> TapedGradient | GradientGraph:
+        if "double backward" not in self.routes:
+            taped = TapedGradient(self.objective, batch)
+            if taped.hole is None:
+                return taped
         return GradientGraph(self.objective, batch)
 
-    def _product(self, local: GradientGraph, v: Sequence[Tensor], retain: bool) -> list[Tensor]:
+    def _product(self, local: TapedGradient | GradientGraph, v: Sequence[Tensor], retain: bool) -> list[Tensor]:
         return local.hessian(v, retain=retain)
 
-    def _weight(self, local: GradientGraph) -> float:
+    def _weight(self, local: TapedGradient | GradientGraph) -> float:
         return local.weight
 
-    def _loss(self, local: GradientGraph) -> Tensor:
+    def _loss(self, local: TapedGradient | GradientGraph) -> Tensor:
         return local.loss
 
-    def _route(self, local: GradientGraph) -> str:
+    def _route(self, local: TapedGradient | GradientGraph) -> str:
         return local.route

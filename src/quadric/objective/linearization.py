@@ -6,7 +6,6 @@ The model is run once, with autograd on, under a `Tape`. Then
     H_ℓ u        the loss's Hessian, in closed form where known
     Jᵀ u         an ordinary vjp on the retained graph of the same forward   (about 2 forward passes)
     G v          = Jᵀ H_ℓ J v
-    H v          double backward on a graph of its own, built when first asked for
 
 Vectors are lists of tensors shaped like the parameters.
 """
@@ -153,51 +152,3 @@ class Linearization:
                 [p for p, _ in pairs], dummy, [t for _, t in pairs], retain_graph=True, materialize_grads=True
             )
         return out
-
-
-class GradientGraph:
-    """The gradient of f on one batch with its graph, for Hessian products by double backward.
-
-    The graph is apart from a `Linearization`'s: attention takes the kernel that can be differentiated twice.
-    """
-
-    route = "double backward"
-
-    def __init__(self, objective: Objective, batch: Batch) -> None:
-        from quadric.objective.isolation import twice_differentiable
-
-        self.objective = objective
-        self.batch = batch
-        self.parameters = objective.parameters
-        with torch.enable_grad(), twice_differentiable():
-            outputs = objective.outputs(batch)
-            attached = objective.loss_at(outputs, batch)
-            self.weight = objective.weight(outputs, batch)
-            self.loss = attached.detach()
-            self._slopes: Sequence[Tensor] = (
-                torch.autograd.grad(
-                    attached, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True
-                )
-                if attached.requires_grad
-                else [torch.zeros_like(p) for p in self.parameters]
-            )
-
-    def gradient(self) -> list[Tensor]:
-        """g."""
-        return [s.detach() for s in self._slopes]
-
-    def hessian(self, v: Vector, *, retain: bool = True) -> list[Tensor]:
-        """H v = ∂(gᵀv)/∂w."""
-        pairs = [(s, t) for s, t in zip(self._slopes, v, strict=True) if s.requires_grad]
-        if not pairs:
-            return [torch.zeros_like(p) for p in self.parameters]
-        with explained(self.objective, self.batch, "second-order"):
-            out = torch.autograd.grad(
-                [s for s, _ in pairs],
-                self.parameters,
-                [t for _, t in pairs],
-                retain_graph=retain,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        return list(out)

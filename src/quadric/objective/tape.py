@@ -26,6 +26,9 @@ SLOT = "_quadric_slot"
 """Attribute that marks a taped tensor with (token, slot); it lives and dies with the tensor, so no id is ever reused.
 The token stands for the tape: were it the tape itself, tape and tensors would keep each other alive."""
 
+VIEW = "_quadric_view"
+"""Attribute that marks, with the token, a view taken in a reverse pass: without a graph it shows no other sign."""
+
 
 @dataclass(slots=True)
 class Read:
@@ -75,7 +78,8 @@ class _Slot:
 class _Operator:
     """What the tape needs to know of an ATen operator; looked up once per operator."""
 
-    skip: bool
+    view: bool
+    constant: bool
     in_place: bool
     changes_shape: bool
     rule: Rule
@@ -83,13 +87,17 @@ class _Operator:
 
 _OPERATORS: dict[Any, _Operator] = {}
 
+_CONSTANT = ("ones_like", "zeros_like", "empty_like", "full_like", "new_", "rand_like", "randn_like", "sgn", "sign.")
+"""Beginnings of the names of operators whose result does not move with their arguments' values."""
+
 
 def _operator(func: Any) -> _Operator:
     known = _OPERATORS.get(func)
     if known is None:
         writes = [a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments]
         known = _OPERATORS[func] = _Operator(
-            skip=bool(func.is_view),
+            view=bool(func.is_view),
+            constant=func.name().removeprefix("aten::").startswith(_CONSTANT),
             in_place=bool(writes) and writes[0],
             changes_shape=torch.Tag.inplace_view in func.tags,
             rule=rule_for(func),
@@ -113,7 +121,12 @@ class Tape(TorchDispatchMode):
     `hole` says why the recording is not complete (None when it is): a custom `autograd.Function`, say, is opaque to it.
     """
 
-    def __init__(self) -> None:
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch wraps a mode's handler to keep its compiler out, which costs more than the handler; not needed here."""
+        return False
+
+    def __init__(self, *, reversible: bool = False) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self.hole: str | None = None
@@ -122,30 +135,47 @@ class Tape(TorchDispatchMode):
         self._leaves: dict[int, tuple[Tensor, int]] = {}
         self._kept: dict[int, list[tuple[Call, str, int]]] = {}
         self._outputs: list[Read | None] = []
+        self._made: dict[int, list[tuple[Tensor, int]]] | None = {} if reversible else None
+        self._first_reverse_slot: int | None = None
 
     # ---- recording
+
+    def reverse(self) -> None:
+        """From here on record a reverse pass through what was recorded, run without a graph of its own.
+
+        Autograd hands the values it saved to the backward calls as new tensor objects; those that carry gradients are
+        known again by their memory (`reversible=True` keeps all of it until `finish`).
+        """
+        self._first_reverse_slot = len(self._slots)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the call and keep it if it depends on a leaf."""
         known = _operator(func)
-        if known.skip or not torch.is_grad_enabled():
-            return func(*args, **kwargs) if kwargs else func(*args)
+        forward = self._first_reverse_slot is None
+        if known.view or known.constant or (forward and not torch.is_grad_enabled()):
+            out = func(*args, **kwargs) if kwargs else func(*args)
+            if known.view and not forward and self._read(args[0]) is not None:
+                for view in out if isinstance(out, (list, tuple)) else (out,):
+                    setattr(view, VIEW, self._token)
+            return out
         reads = []
         live = False
         for arg in args:
             read: Any = None
             if isinstance(arg, Tensor):
-                if arg.requires_grad:
+                if arg.requires_grad or not forward:
                     read = self._read(arg)
                     live |= read is not None
             elif isinstance(arg, (list, tuple)) and arg and any(isinstance(a, Tensor) for a in arg):
-                parts = [self._read(a) if isinstance(a, Tensor) and a.requires_grad else None for a in arg]
+                parts = [self._read(a) if isinstance(a, Tensor) else None for a in arg]
                 if any(part is not None for part in parts):
                     read, live = parts, True
             reads.append(read)
-        if kwargs and any(isinstance(a, Tensor) and a.requires_grad for a in kwargs.values()):
+        if kwargs and any(isinstance(a, Tensor) and self._read(a) is not None for a in kwargs.values()):
             self.hole = self.hole or f"{func} takes a differentiable tensor by keyword"
         if not live:
+            if known.in_place and isinstance(args[0], Tensor):
+                self._detach_kept(args[0])
             return func(*args, **kwargs) if kwargs else func(*args)
         return self._record(known, func, args, kwargs or {}, reads)
 
@@ -208,6 +238,8 @@ class Tape(TorchDispatchMode):
         slot = len(self._slots)
         self._slots.append(_Slot(tensor.shape, tensor.stride(), tensor.dtype, tensor.device))
         setattr(tensor, SLOT, (self._token, slot))
+        if self._made is not None and self._first_reverse_slot is None:
+            self._made.setdefault(tensor.untyped_storage()._cdata, []).append((tensor, slot))
         return slot
 
     def _slot_of(self, base: Tensor) -> int | None:
@@ -223,15 +255,19 @@ class Tape(TorchDispatchMode):
         return slot if token is self._token else None
 
     def _read(self, tensor: Tensor) -> Read | None:
-        """How to read the tangent of a tensor that requires gradients."""
+        """How to read the tangent of a tensor; None for one that no gradient flows through."""
         base = tensor._base if tensor._is_view() else tensor
         assert base is not None
-        if tensor.is_leaf:
+        if not tensor.requires_grad and not self._in_reverse(tensor, base):
+            return None
+        if tensor.is_leaf and tensor.requires_grad and (self._first_reverse_slot is None or id(tensor) in self._leaves):
             base = tensor
         slot = self._slot_of(base)
+        if slot is None and self._made is not None and base.requires_grad:
+            base, slot = self._saved(base)
         if slot is None:
             self.hole = self.hole or (
-                f"a tensor of shape {list(tensor.shape)} made by {_origin(tensor)} reached the model from outside the tape"
+                f"a tensor of shape {list(tensor.shape)} made by {_origin(tensor)} came from outside the tape"
             )
             return None
         if base is tensor:
@@ -240,6 +276,22 @@ class Tape(TorchDispatchMode):
             self.hole = self.hole or "a view with another dtype than its base"
             return None
         return Read(slot, tensor.shape, tensor.stride(), tensor.storage_offset() - base.storage_offset())
+
+    def _saved(self, tensor: Tensor) -> tuple[Tensor, int | None]:
+        """The tensor of the forward pass that autograd saved as this one: same memory, same place in it."""
+        made = (self._made or {}).get(tensor.untyped_storage()._cdata, [])
+        for known, slot in reversed(made):
+            if known.storage_offset() == tensor.storage_offset() and known.shape == tensor.shape:
+                return known, slot
+        return made[0] if len(made) == 1 else (tensor, None)
+
+    def _in_reverse(self, tensor: Tensor, base: Tensor) -> bool:
+        """Whether a tensor without gradient belongs to the reverse pass: made there, or there a view of what counts."""
+        first = self._first_reverse_slot
+        if first is None:
+            return False
+        token, slot = getattr(base, SLOT, (None, -1))
+        return (token is self._token and slot >= first) or getattr(tensor, VIEW, None) is self._token
 
     def _write_target(self, tensor: Tensor) -> Read:
         """Where an in-place call writes; a base that did not depend on any leaf until now starts with zero tangent."""
@@ -254,7 +306,7 @@ class Tape(TorchDispatchMode):
 
     def finish(self, outputs: Sequence[Tensor]) -> None:
         """Name the outputs; drop the calls that do not lead to them and note where each tangent is read last."""
-        self._outputs = [self._read(o) if o.requires_grad else None for o in outputs]
+        self._outputs = [self._read(o) for o in outputs]
         needed = {r.slot for r in self._outputs if r is not None}
         done = set(needed)
         calls = []
@@ -268,6 +320,7 @@ class Tape(TorchDispatchMode):
             calls.append(call)
         self.calls = calls[::-1]
         self._kept = {}
+        self._made = None if self._made is None else {}
 
     # ---- walking
 

@@ -12,6 +12,7 @@ from quadric.operators.diagonal import Diagonal
 from quadric.operators.estimate import Estimate
 from quadric.operators.operator import LinearOperator
 from quadric.operators.selection import Selection
+from quadric.operators.sub_matrix import principal
 
 
 class Sum(LinearOperator):
@@ -115,9 +116,8 @@ def _sum_trace(operator: Sum, recurse: Callable[[LinearOperator], Estimate]) -> 
 
 
 @queries.restrict.register(Sum)
-def _sum_restrict(operator: Sum, selection: Selection) -> LinearOperator | None:
-    left, right = queries.restrict(operator.left, selection), queries.restrict(operator.right, selection)
-    return None if left is None or right is None else Sum(left, right)
+def _sum_restrict(operator: Sum, selection: Selection) -> LinearOperator:
+    return Sum(principal(operator.left, selection), principal(operator.right, selection))
 
 
 @queries.diagonal.register(Scaled)
@@ -133,9 +133,8 @@ def _scaled_trace(operator: Scaled, recurse: Callable[[LinearOperator], Estimate
 
 
 @queries.restrict.register(Scaled)
-def _scaled_restrict(operator: Scaled, selection: Selection) -> LinearOperator | None:
-    inner = queries.restrict(operator.operator, selection)
-    return None if inner is None else Scaled(inner, operator.factor)
+def _scaled_restrict(operator: Scaled, selection: Selection) -> LinearOperator:
+    return Scaled(principal(operator.operator, selection), operator.factor)
 
 
 @queries.diagonal.register(Transposed)

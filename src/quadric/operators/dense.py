@@ -29,7 +29,7 @@ class Dense(LinearOperator):
         codomain = codomain or (domain if rows == columns else Space.euclidean(rows, matrix.dtype, matrix.device))
         if (rows, columns) != (codomain.numel, domain.numel):
             raise ValueError(
-                f"Expected a matrix of shape [{codomain.numel}, {domain.numel}] for these spaces, got {[rows, columns]}."
+                f"Expected a matrix of shape {[codomain.numel, domain.numel]} for these spaces, got {[rows, columns]}."
             )
         super().__init__(domain, codomain)
         self.matrix = matrix

@@ -109,9 +109,8 @@ class LinearOperator(ABC):
     def __mul__(self, factor: float) -> LinearOperator:
         from quadric.operators.algebra import Scaled
 
-        if isinstance(factor, Tensor) and factor.numel() == 1:
-            factor = float(factor)
-        return Scaled(self, float(factor)) if isinstance(factor, Real) else NotImplemented
+        number: Any = float(factor) if isinstance(factor, Tensor) and factor.numel() == 1 else factor
+        return Scaled(self, float(number)) if isinstance(number, Real) else NotImplemented
 
     def __rmul__(self, factor: float) -> LinearOperator:
         return self * factor
@@ -132,6 +131,10 @@ class LinearOperator(ABC):
                 f"A dense matrix of shape {list(self.shape)} takes {size:.1f} GiB and {self.shape[1]} products; "
                 f"to_dense refuses above {limit}. Pass limit={max(self.shape)} if that is what you want."
             )
+        return self._dense()
+
+    def _dense(self) -> Tensor:
+        """The matrix [m, n], whatever its size; structures that know theirs override it."""
         return self._apply(torch.eye(self.shape[1], dtype=self.dtype, device=self.device))
 
     def to_scipy(self) -> ScipyOperator:

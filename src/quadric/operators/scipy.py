@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator as ScipyOperator
 from quadric.operators.operator import LinearOperator
 
 
-def to_scipy(operator: LinearOperator) -> Any:
+def to_scipy(operator: LinearOperator) -> ScipyOperator:
     """`scipy.sparse.linalg.LinearOperator` of an operator: values go to its device and dtype, and come back."""
 
     def through(op: LinearOperator, x: NDArray[Any]) -> NDArray[Any]:
@@ -20,7 +20,7 @@ def to_scipy(operator: LinearOperator) -> Any:
         return (op @ moved).cpu().numpy()
 
     dtype = torch.empty((), dtype=operator.dtype).numpy().dtype
-    return ScipyOperator(  # type: ignore[call-overload]
+    return ScipyOperator(
         dtype=dtype,
         shape=operator.shape,
         matvec=lambda x: through(operator, x.reshape(-1)),

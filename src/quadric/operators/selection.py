@@ -49,8 +49,9 @@ class Selection:
                 f"Expected indices from 0 to {space.numel - 1}, got {int(index.min())} to {int(index.max())}."
             )
         index = index.to(space.device, torch.long)
-        if index.unique().numel() != index.numel():
-            raise ValueError(f"Expected distinct indices, got {index.numel() - index.unique().numel()} repeated.")
+        repeated = index.numel() - torch.unique(index).numel()
+        if repeated:
+            raise ValueError(f"Expected distinct indices, got {repeated} repeated.")
         inner = Space.euclidean(index.numel(), space.dtype, space.device)
         first = int(index[0])
         if torch.equal(index, torch.arange(first, first + index.numel(), device=index.device)):

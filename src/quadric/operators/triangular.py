@@ -18,7 +18,7 @@ class TriangularInverse(LinearOperator):
         self.upper = upper
 
     def _apply(self, x: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(self.matrix, x, upper=self.upper)
+        return torch.as_tensor(torch.linalg.solve_triangular(self.matrix, x, upper=self.upper))
 
     def _transpose(self) -> LinearOperator:
         return TriangularInverse(self.matrix.T, self.domain, not self.upper)

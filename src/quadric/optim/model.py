@@ -128,20 +128,11 @@ class LocalModel:
     def gram(self, directions: list[Direction]) -> Local:
         """VᵀCV, VᵀV and Vᵀg of the directions, in float64; one transfer from the device."""
         rows: list[Tensor] = []
-        decay = self.weights.weight_decay
         for i, d in enumerate(directions):
             for e in directions[: i + 1]:
-                products = [_dot(x, y) for x, y in zip(d.vector, e.vector, strict=True)]
-                rows += [self._image_dot(d.image, e.curved) + self._decayed(products), _sum(products)]
-            rows.append(
-                _sum([_dot(x, g) for x, g in zip(d.vector, self.gradient, strict=True)])
-                if self.gradient is not None
-                else self._image_dot(d.image, self._slopes)
-                + self._decayed(
-                    [_dot(x, w.detach()) for x, w, o in zip(d.vector, self.weights.tensors, decay, strict=True) if o],
-                    True,
-                )
-            )
+                inner = _dots(d.vector, e.vector)
+                rows += [self._image_dot(d.image, e.curved) + self._decayed(inner), inner.sum()]
+            rows.append(self._slope(d))
         values = iter(torch.stack(rows).tolist())
         k = len(directions)
         curvature, metric, slope = np.zeros((k, k)), np.zeros((k, k)), np.zeros(k)
@@ -201,23 +192,34 @@ class LocalModel:
             if o:
                 t.add_(v, alpha=o * factor)
 
-    def _decayed(self, products: list[Tensor], only: bool = False) -> Tensor | float:
-        """Σ ω · products."""
-        decay = [o for o in self.weights.weight_decay if o or not only]
-        if not any(decay) or (self.fraction == 0 and not only):
+    def _slope(self, d: Direction) -> Tensor:
+        """gᵀv: from the gradient where it is known, else through the outputs."""
+        if self.gradient is not None:
+            return _dots(d.vector, self.gradient).sum()
+        slope = self._image_dot(d.image, self._slopes)
+        if any(self.weights.weight_decay):
+            slope = slope + self._decayed(_dots(d.vector, [w.detach() for w in self.weights.tensors]))
+        return slope
+
+    def _decayed(self, inner: Tensor) -> Tensor | float:
+        """Σ ω · the inner products of the tensors; 0 without a curvature."""
+        decay = self.weights.weight_decay
+        if not any(decay) or self.fraction == 0:
             return 0.0
-        return _sum([p * o for p, o in zip(products, decay, strict=True)])
+        return inner @ torch.tensor(decay, dtype=inner.dtype, device=inner.device)
 
     def _image_dot(self, images: list[Tensor], others: list[Tensor]) -> Tensor:
         """Σ over micro-batches of share · ⟨J v, ·⟩."""
         if not images:
             return torch.zeros((), dtype=torch.float64, device=self.loss.device)
-        return _sum([_dot(x, y) * s for x, y, s in zip(images, others, self._shares, strict=True)])
+        inner = _dots(images, others)
+        return (
+            inner.sum()
+            if len(images) == 1
+            else inner @ torch.tensor(self._shares, dtype=inner.dtype, device=inner.device)
+        )
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.dot(a.reshape(-1), b.reshape(-1)).double()
-
-
-def _sum(parts: list[Tensor]) -> Tensor:
-    return torch.stack(parts).sum() if len(parts) != 1 else parts[0]
+def _dots(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    """The inner products of the pairs, in float64."""
+    return torch.stack([torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(a, b, strict=True)]).double()

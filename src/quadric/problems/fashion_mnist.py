@@ -17,7 +17,7 @@ MLP = classification(
     batch_size=128,
     epochs=5,
     evaluate_every=60,
-    target=Target("train_loss", 0.3, "a round number that tuned first-order methods reach in two to four epochs"),
+    target=Target("train_loss", 0.3, "a round number that most tuned first-order methods reach in two to three epochs"),
     facts=fashion_mnist.FACTS,
     train_examples=10_000,
 )

@@ -74,7 +74,7 @@ def measured(value: Spread | None, form: Form) -> Cell:
     if value is None:
         return Cell(NOT_MEASURED)
     low, high = (form(end, 2) if isfinite(end) else "missed" for end in (value.low, value.high))
-    return Cell(form(value.median, 3), "" if low == high else f"{low.removesuffix(' %')}–{high}")
+    return Cell(form(value.median, 3), "" if low == high else f"{low.removesuffix(' %')} – {high}")
 
 
 def final(summary: Summary, value: Spread | None, form: Form) -> Cell:
@@ -154,7 +154,7 @@ def for_terminal(table: ResultTable) -> Table:
 
     result = Table(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     for position, column in enumerate(table.columns):
-        result.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+        result.add_column(column, justify="right" if position else "left", no_wrap=not position)
     for row in table.rows:
         result.add_row(*(Text.assemble(cell.main, ("\n" + cell.below if cell.below else "", "dim")) for cell in row))
     return result

@@ -16,7 +16,10 @@ import torch
 
 aten = torch.ops.aten
 
-FAMILIES = ("algebra", "convolution", "elementwise", "structure", "reduction", "normalisation", "pooling", "attention")
+FAMILIES = (
+    *("algebra", "convolution", "elementwise", "structure", "reduction", "normalisation", "pooling", "attention"),
+    *("loss", "backward"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Rule:
     apply: Callable[..., Any]
     keeps: frozenset[str]
     random: bool = False
+    own: bool = True
+    """False for the fallback."""
 
 
 _RULES: dict[Any, Rule] = {}
@@ -66,7 +71,7 @@ def rule_for(func: Any) -> Rule:
     if rule is not None:
         return rule
     random = torch.Tag.nondeterministic_seeded in func.tags
-    return Rule(by_forward_mode, frozenset({"arguments"}), random=random)
+    return Rule(by_forward_mode, frozenset({"arguments"}), random=random, own=False)
 
 
 def _out_of_place(func: Any) -> Any:
