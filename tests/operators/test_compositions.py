@@ -43,10 +43,7 @@ def leaf(rng):
             lambda: (Diagonal(d.abs()), torch.diag(d.abs())),
             lambda: (eye, torch.eye(N, dtype=F64)),
             lambda: (Zero(eye.space), torch.zeros(N, N, dtype=F64)),
-            lambda: (
-                LowRank(u, torch.tensor([1.0, 3.0], dtype=F64)),
-                u @ torch.diag(torch.tensor([1.0, 3.0], dtype=F64)) @ u.T,
-            ),
+            lambda: (LowRank(u, two), u @ torch.diag(two) @ u.T),
             lambda: (Kronecker(left, right), torch.kron(left, right)),
             lambda: (EigenKronecker(q2, q3, d.view(2, 3)), q @ torch.diag(d) @ q.T),
             lambda: (BlockDiagonal([Dense(right), Dense(right)]), torch.block_diag(right, right)),
@@ -130,10 +127,8 @@ def test_random_symmetric_compositions(seed):
 
 def test_structure_survives_multiples_and_shifts():
     """The inverse of a multiple of a structure plus a multiple of I costs what the structure's own does."""
-    vectors = random(5_000, 3)
-    operator = 2 * LowRank(vectors, torch.ones(3, dtype=F64)) + 0.5 * Identity(
-        LowRank(vectors, torch.ones(3, dtype=F64)).space
-    )
+    approximation = LowRank(random(5_000, 3), torch.ones(3, dtype=F64))
+    operator = 2 * approximation + 0.5 * identity_like(approximation)
     x = random(5_000)
     got = inverse(operator, 0.25)
     assert_close(operator @ (got @ x) + 0.25 * (got @ x), x, 1e-10)

@@ -166,18 +166,19 @@ def test_the_pairs_given_are_copied_and_forgotten(name, memory):
     assert_close(operator.to_dense(), torch.eye(4, dtype=F64))
 
 
+ONE = torch.ones(3, dtype=F64)
 REFUSED = [
     (lambda: BFGS(quadric_space(3), memory=0), "Expected memory=None or a number of pairs of at least 1, got 0"),
     (lambda: DFP(quadric_space(3), memory=2.0), "Expected memory=None or a number of pairs of at least 1, got 2.0"),
     (lambda: SR1(quadric_space(3), initial=0.0), "Expected a finite initial > 0, got 0.0"),
     (lambda: BFGS(quadric_space(3), safeguard="none"), "Expected safeguard='skip' or 'damp', got 'none'"),
     (
-        lambda: BFGS(quadric_space(3)).update(torch.ones(4, dtype=F64), torch.ones(3, dtype=F64)),
+        lambda: BFGS(quadric_space(3)).update(torch.ones(4, dtype=F64), ONE),
         "with n = 3, got shape",
     ),
-    (lambda: BFGS(quadric_space(3)).update(torch.ones(3, dtype=F64), torch.ones(3)), "Expected dtype torch.float64"),
+    (lambda: BFGS(quadric_space(3)).update(ONE, ONE.float()), "Expected dtype torch.float64"),
     (
-        lambda: SR1(quadric_space(3)).update(torch.ones(3, dtype=F64), torch.full((3,), torch.nan, dtype=F64)),
+        lambda: SR1(quadric_space(3)).update(ONE, torch.nan * ONE),
         "Expected a finite y, got one with NaN",
     ),
 ]

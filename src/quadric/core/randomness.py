@@ -28,7 +28,7 @@ class RandomState:
     @classmethod
     def seeded(cls, seed: int, device: torch.device) -> RandomState:
         """The state that `torch.manual_seed(seed)` would lead to."""
-        return _seeded(cls, seed, device)
+        return _seeded(seed, device)
 
     def restore(self) -> None:
         """Make this the present state."""
@@ -38,10 +38,10 @@ class RandomState:
 
 
 @lru_cache(maxsize=64)
-def _seeded(kind: type[RandomState], seed: int, device: torch.device) -> RandomState:
+def _seeded(seed: int, device: torch.device) -> RandomState:
     cpu = torch.Generator().manual_seed(seed).get_state()
     cuda = torch.Generator(device).manual_seed(seed).get_state() if device.type == "cuda" else None
-    return kind(device, cpu, cuda)
+    return RandomState(device, cpu, cuda)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ class Hessian(Curvature[TapedGradient | GradientGraph]):
     `routes` says after a product which way it went: "tape" (tangents through the recorded forward and reverse pass) or
     "double backward", where a call has no tangent rule of its own. Both are exact.
 
-    Cost of `H @ v` on one batch: 2 gradients in matrix products, one more with the first. Reference: Pearlmutter (1994),
-    Fast exact multiplication by the Hessian.
+    Cost of `H @ v` on one batch: 2 gradients in matrix products, one more with the first. Reference: Pearlmutter
+    (1994), Fast exact multiplication by the Hessian.
     """
 
     def _local(self, batch: Batch) -> TapedGradient | GradientGraph:

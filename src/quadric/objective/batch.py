@@ -76,8 +76,8 @@ def take_apart(batch: Any, unpack: Unpack | None = None) -> Batch:
 def is_batch(data: Any, unpack: Unpack | None = None) -> bool:
     """Whether `data` is one batch rather than an iterable of them.
 
-    A pair of pairs, `[(x₁, t₁), (x₂, t₂)]`, is two batches. With `unpack`, a tensor, a mapping, or a sequence that holds
-    a tensor directly is one batch.
+    A pair of pairs, `[(x₁, t₁), (x₂, t₂)]`, is two batches. With `unpack`, a tensor, a mapping, or a sequence that
+    holds a tensor directly is one batch.
     """
     if isinstance(data, (Batch, Mapping)):
         return True

@@ -49,14 +49,15 @@ def _digest(tensor: Tensor) -> tuple[Any, ...]:
     whole = flat.numel() // words * words
     total: Any
     sample: Any
+    body = flat[:whole].view(torch.int64)
+    every = max(1, body.numel() // _SAMPLE)
     if flat.device.type == "cpu":
-        body = flat[:whole].view(torch.int64).numpy()
-        total = int(body.sum())
-        sample = body[:: max(1, len(body) // _SAMPLE)].tobytes() + flat[whole:].view(torch.uint8).numpy().tobytes()
+        numbers = body.numpy()
+        total = int(numbers.sum())
+        sample = numbers[::every].tobytes() + flat[whole:].view(torch.uint8).numpy().tobytes()
     else:
-        body = flat[:whole].view(torch.int64)
         total = int(body.sum())
-        sample = tuple(body[:: max(1, len(body) // _SAMPLE)].tolist()), tuple(flat[whole:].tolist())
+        sample = tuple(body[::every].tolist()), tuple(flat[whole:].tolist())
     return tensor.shape, tensor.dtype, tensor.device, total, sample
 
 

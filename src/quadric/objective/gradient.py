@@ -1,7 +1,7 @@
 """The gradient of one batch made ready for Hessian products, H v = ∂g/∂w · v.
 
-Two ways, both exact. The tape of the forward and of the reverse pass carries tangents through both, by the same rules as
-every tangent pass; it is the faster one wherever each call has a rule of its own. Else torch's double backward.
+Two ways, both exact. The tape of the forward and of the reverse pass carries tangents through both, by the same rules
+as every tangent pass; it is the faster one wherever each call has a rule of its own. Else torch's double backward.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class TapedGradient:
 
     def hessian(self, v: Vector, *, retain: bool = True) -> list[Tensor]:
         """H v."""
-        pushed = iter(self._tape.push(list(zip(self.parameters, v, strict=True))))
+        pushed = iter(self._tape.jvp(list(zip(self.parameters, v, strict=True))))
         used = {id(p) for p in self._used}
         out = [next(pushed) if id(p) in used else None for p in self.parameters]
         return [torch.zeros_like(p) if t is None else t for t, p in zip(out, self.parameters, strict=True)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from quadric.core.randomness import RandomState, replayed
 
@@ -65,6 +65,6 @@ def _substituted(model: nn.Module, copies: dict[int, Tensor]) -> Iterator[None]:
             module._buffers.update(buffers)
 
 
-def twice_differentiable() -> torch.nn.attention.sdpa_kernel:  # type: ignore[valid-type]
+def twice_differentiable() -> AbstractContextManager[None]:
     """Within the block attention takes the kernel that can be differentiated twice."""
-    return torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    return sdpa_kernel(SDPBackend.MATH)

@@ -107,7 +107,7 @@ class Linearization:
         if self.hole is not None:
             return self._jvp_by_double_reverse(v)
         with explained(self.objective, self.batch, "forward-mode"):
-            (tangent,) = self._tape.push(list(zip(self.parameters, v, strict=True)))
+            (tangent,) = self._tape.jvp(list(zip(self.parameters, v, strict=True)))
         return torch.zeros_like(self.outputs) if tangent is None else tangent
 
     def vjp(self, u: Tensor, *, retain: bool = True) -> list[Tensor]:

@@ -119,7 +119,7 @@ class Objective:
         for part in batch.tensors():
             if part.device != space.device:
                 raise ValueError(
-                    f"The batch lies on {part.device}, the parameters on {space.device}: move one to the other with .to()."
+                    f"The batch lies on {part.device}, the parameters on {space.device}: move one with .to()."
                 ) from error
             if part.is_floating_point() and part.dtype not in space.dtypes:
                 raise ValueError(

@@ -60,7 +60,7 @@ def _calling_module(objective: Objective, batch: Batch, operator: str) -> tuple[
     leave = nn.modules.module.register_module_forward_hook(lambda m, *_: (inside.pop(), None)[1], always_call=True)
     try:
         random = RandomState.seeded(0, objective.space.device)
-        with torch.no_grad(), untouched(objective.model, random), Watch():
+        with torch.no_grad(), untouched(objective.model, random), Watch():  # type: ignore[no-untyped-call]
             objective.outputs(batch)
     finally:
         enter.remove()

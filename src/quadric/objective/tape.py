@@ -2,10 +2,10 @@
 
 A `Tape` is a dispatch mode. It sees every ATen call below autograd and keeps those that depend on tensors that require
 gradients, as autograd does: views are not calls but geometry over their base, `detach` and `no_grad` stop the tape, and
-a tensor changed in place gets a new tangent under the same slot. `push` walks the calls with one tangent rule per ATen
+a tensor changed in place gets a new tangent under the same slot. `jvp` walks the calls with one tangent rule per ATen
 operator (`rules/`); a call without a rule gets forward-mode AD of that single call.
 
-    J v = push(v),   J = ∂outputs/∂leaves at the values of the recorded pass
+    J v = jvp(v),   J = ∂outputs/∂leaves at the values of the recorded pass
 
 Memory: the arguments and outputs that the rules read, which are mostly those that autograd keeps as well.
 """
@@ -44,8 +44,8 @@ class Read:
 class Call:
     """One recorded ATen call.
 
-    `reads` has one entry per positional argument: None, a `Read`, or a list of those for a list of tensors. `writes` has
-    one per output. `target` is set for a call that changes its first argument in place.
+    `reads` has one entry per positional argument: None, a `Read`, or a list of those for a list of tensors. `writes`
+    has one per output. `target` is set for a call that changes its first argument in place.
     """
 
     func: Any
@@ -116,7 +116,7 @@ class Untaped(Exception):
 
 
 class Tape(TorchDispatchMode):
-    """Record the calls made inside the `with` block; afterwards `push` tangents along them.
+    """Record the calls made inside the `with` block; afterwards `jvp` carries tangents along them.
 
     `hole` says why the recording is not complete (None when it is): a custom `autograd.Function`, say, is opaque to it.
     """
@@ -127,7 +127,7 @@ class Tape(TorchDispatchMode):
         return False
 
     def __init__(self, *, reversible: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.hole: str | None = None
         self._token = object()
@@ -251,8 +251,8 @@ class Tape(TorchDispatchMode):
                 self._slots.append(_Slot(base.shape, base.stride(), base.dtype, base.device))
                 known = self._leaves[id(base)] = (base, slot)
             return known[1]
-        token, slot = getattr(base, SLOT, (None, None))
-        return slot if token is self._token else None
+        token, number = getattr(base, SLOT, (None, 0))
+        return number if token is self._token else None
 
     def _read(self, tensor: Tensor) -> Read | None:
         """How to read the tangent of a tensor; None for one that no gradient flows through."""
@@ -275,7 +275,7 @@ class Tape(TorchDispatchMode):
         if base.dtype != tensor.dtype:
             self.hole = self.hole or "a view with another dtype than its base"
             return None
-        return Read(slot, tensor.shape, tensor.stride(), tensor.storage_offset() - base.storage_offset())
+        return Read(slot, tensor.shape, tensor.stride(), int(tensor.storage_offset() - base.storage_offset()))
 
     def _saved(self, tensor: Tensor) -> tuple[Tensor, int | None]:
         """The tensor of the forward pass that autograd saved as this one: same memory, same place in it."""
@@ -302,7 +302,7 @@ class Tape(TorchDispatchMode):
             slot = self._new_slot(base)
         if base is tensor:
             return Read(slot)
-        return Read(slot, tensor.shape, tensor.stride(), tensor.storage_offset() - base.storage_offset())
+        return Read(slot, tensor.shape, tensor.stride(), int(tensor.storage_offset() - base.storage_offset()))
 
     def finish(self, outputs: Sequence[Tensor]) -> None:
         """Name the outputs; drop the calls that do not lead to them and note where each tangent is read last."""
@@ -324,7 +324,7 @@ class Tape(TorchDispatchMode):
 
     # ---- walking
 
-    def push(self, tangents: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor | None]:
+    def jvp(self, tangents: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor | None]:
         """J v: the tangents of the outputs for (leaf, tangent) pairs; leaves not named have tangent zero.
 
         Returns one tangent per output, None for an output that depends on none of the leaves named. Raises `Untaped`
@@ -366,10 +366,10 @@ class _Walk:
         if call.target is not None:
             self._write(call.target, results[0])
             return
-        for slot, result in zip(call.writes, results, strict=False):
-            if slot is not None and result is not None:
+        for write, result in zip(call.writes, results, strict=False):
+            if write is not None and result is not None:
                 aliased = self.owned and any(result is t for t in tangents)
-                self.values[slot] = result.clone() if aliased else result
+                self.values[write] = result.clone() if aliased else result
 
     def read(self, read: Read) -> Tensor | None:
         """The tangent of a tensor, None for zero."""

@@ -41,8 +41,8 @@ class CurveBall(CurvatureOptimizer):
         curvature_interval: ρ and β are solved for every so many steps and kept in between.
         keep_gradient: leave the plain gradient in `.grad`, at the price of one more reverse pass.
 
-    State: one buffer z per parameter. Cost: 7/3 of a gradient in matrix products (5/3 with ρ and β given), plus what the
-    damping rule measures. Raises ValueError for settings out of range.
+    State: one buffer z per parameter. Cost: 7/3 of a gradient in matrix products (5/3 with ρ and β given), plus what
+    the damping rule measures. Raises ValueError for settings out of range.
     """
 
     _scalars = ("steps", "_rho", "_beta", "_damping_state")
@@ -210,7 +210,7 @@ def _predicted_change(
 
 
 def _move(closure: Closure, weights: Weights, moved: Vector, loss: Tensor, *, measure: bool) -> float | None:
-    """w ← w + η z; with `measure`, the actual reduction, weight decay included. Raises Rejection if it is not finite."""
+    """w ← w + η z; with `measure`, the actual reduction, weight decay included; Rejection if it is not finite."""
     before = [w.detach().clone() for w in weights.tensors] if measure else []
     penalty = weights.decay_loss() if measure else 0.0
     with torch.no_grad():

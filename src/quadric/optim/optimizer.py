@@ -156,8 +156,8 @@ class CurvatureOptimizer(torch.optim.Optimizer):
         self.last_step = StepReport(float(rejection.loss), rejected=True, reason=reason)
         if self._rejections >= MAX_REJECTIONS:
             raise ConvergenceError(
-                f"{MAX_REJECTIONS} steps in a row were rejected, the last because {reason}. Parameters are as they were "
-                "before the first of them; look at the data, the loss or the starting weights."
+                f"{MAX_REJECTIONS} steps in a row were rejected, the last because {reason}. Parameters are as they "
+                "were before the first of them; look at the data, the loss or the starting weights."
             )
         warnings.warn(StepRejected(f"Step rejected: {reason}. Parameters and state are unchanged."), stacklevel=3)
         return rejection.loss
@@ -182,7 +182,7 @@ class CurvatureOptimizer(torch.optim.Optimizer):
         return Weights(list(tensors), list(lr), list(decay), list(indices))
 
     def state_dict(self) -> dict[str, Any]:
-        """torch's state and, under "quadric", the numbers of the whole optimiser and torch's random state on the CPU."""
+        """torch's state and, under "quadric", the numbers of the whole optimiser and the CPU's random state."""
         state = super().state_dict()
         numbers = {name: getattr(self, name) for name in (*self._scalars, "_rejections")}
         state["quadric"] = {**numbers, "random": torch.get_rng_state()}

@@ -53,9 +53,9 @@ def linear(call: Any, x: Tensor | None, w: Tensor | None, b: Tensor | None = Non
     """d(x Wᵀ + b) = ẋ Wᵀ + x Ẇᵀ + ḃ; an operator of its own on some backends."""
     value, weight = call.args[0], call.args[1]
     if x is None and w is None:
+        assert b is not None
         return torch.zeros_like(aten.linear(value, weight)).add_(b)
-    out = None if w is None else aten.linear(value, w, b)
-    if x is not None:
-        moved = aten.linear(x, weight, b if w is None else None)
-        out = moved if out is None else out.add_(moved)
-    return out
+    if x is None:
+        return aten.linear(value, w, b)
+    moved = aten.linear(x, weight, b if w is None else None)
+    return moved if w is None else moved.add_(aten.linear(value, w, b))

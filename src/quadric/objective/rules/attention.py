@@ -40,12 +40,12 @@ def efficient_attention(call: Any, q: Tensor | None, k: Tensor | None, v: Tensor
 
 @tangent("_scaled_dot_product_cudnn_attention.default", keeps="arguments output")
 def cudnn_attention(call: Any, q: Tensor | None, k: Tensor | None, v: Tensor | None, *rest: Any) -> Any:
-    """Arguments: query, key, value, attn_bias, compute_log_sumexp, dropout_p, is_causal, return_debug_mask, *, scale."""
+    """Arguments: those of the efficient kernel and return_debug_mask."""
     causal = call.args[6] if len(call.args) > 6 else False
     return _attention(call, q, k, v, call.args[3], causal), *[None] * 8
 
 
-def _attention(call: Any, q: Any, k: Any, v: Any, mask: Tensor | None, causal: bool) -> Tensor:
+def _attention(call: Any, q: Any, k: Any, v: Any, mask: Tensor | None, causal: bool) -> Any:
     query, key, value = call.args[:3]
     scale = call.kwargs.get("scale")
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale

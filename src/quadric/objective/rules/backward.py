@@ -1,7 +1,7 @@
 """The calls of a reverse pass, for Hessian products: how a tangent of the gradient goes along with that of the values.
 
-A backward call is linear in the incoming gradient, so one half of its tangent is the call itself on ġ; the other half is
-the derivative of the backward formula in the values, written so that it takes fused kernels too.
+A backward call is linear in the incoming gradient, so one half of its tangent is the call itself on ġ; the other half
+is the derivative of the backward formula in the values, written so that it takes fused kernels too.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def batch_norm(call: Any, g: Tensor | None, x: Tensor | None, w: Tensor | None, 
     input's gradient w P(g), weight's n m(g x̂), bias's n m(g)
     ẋ̂ = P(ẋ), ṙ/r = −r m(x̂ ẋ), and Ṗ(g) = (ṙ/r) P(g) + P(ġ) − r (ẋ̂ m(g x̂) + x̂ m(g ẋ̂))
     """
-    gradient, value, weight, running_mean, running_var, mean, rstd, train, eps, mask = call.args
+    gradient, value, weight, _mean, _var, mean, rstd, train, eps, mask = call.args
     total: list[Tensor | None] = [None, None, None]
     if g is not None:
         total = list(call.func(g.contiguous(), *call.args[1:]))
@@ -175,7 +175,7 @@ def _batch_norm_eval(
 @tangent("native_layer_norm_backward.default", keeps="arguments")
 def layer_norm(call: Any, g: Tensor | None, x: Tensor | None, *rest: Any) -> Any:
     """As for batch normalisation, with means over the trailing dimensions and h = w ∘ g in the place of g."""
-    gradient, value, shape, mean, rstd, weight, bias, mask = call.args
+    gradient, value, shape, mean, rstd, weight, _bias, mask = call.args
     w = rest[3] if len(rest) > 3 else None
     total: list[Tensor | None] = [None, None, None]
     if g is not None:

@@ -120,7 +120,7 @@ def add(call: Any, a: Tensor | None, b: Tensor | None = None, *_: Any) -> Any:
         alpha = -alpha
     if a is not None and b is not None:
         return torch.add(a, b, alpha=alpha)
-    moved = a if a is not None else b if alpha == 1 else b * alpha  # type: ignore[operator]
+    moved = a if a is not None else b if alpha == 1 else b * alpha
     return _spread(call, moved)
 
 
@@ -129,7 +129,7 @@ def mul(call: Any, a: Tensor | None, b: Tensor | None = None) -> Any:
     """ȧ b + a ḃ."""
     left, right = call.args
     if b is None:
-        return a * right  # type: ignore[operator]
+        return a * right
     if a is None:
         return left * b
     return torch.addcmul(a * right, left, b)
@@ -140,7 +140,7 @@ def div(call: Any, a: Tensor | None, b: Tensor | None = None) -> Any:
     """(ȧ − ḃ a / b) / b."""
     left, right = call.args
     if b is None:
-        return a / right  # type: ignore[operator]
+        return a / right
     moved = -(left / right) * b
     return (moved if a is None else moved + a) / right
 
