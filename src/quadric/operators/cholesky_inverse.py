@@ -40,6 +40,8 @@ def factorise(matrix: Tensor) -> Tensor:
     """L with L Lᵀ = A; raises NotPositiveDefinite where a symmetric A is not, or is singular to rounding."""
     if not bool(torch.isfinite(matrix).all()):
         raise ValueError("Expected a matrix of finite numbers, got one with NaN or infinity.")
+    if matrix.numel() == 0:
+        return matrix
     factor, info = torch.linalg.cholesky_ex(matrix)
     if int(info) == 0 and not _nearly_singular(matrix, factor):
         return torch.as_tensor(factor)

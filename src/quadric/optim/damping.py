@@ -81,9 +81,9 @@ class RatioDamping(Damping):
 class ModelDamping(Damping):
     """λ = s · e · q: nothing to set, and the same steps whatever the loss is multiplied by.
 
-    e is the largest eigenvalue of C in the step's subspace or its running mean, whichever is larger; q =
-    ‖g + C y‖ / ‖g‖ is the share of Newton's equation that the subspace's undamped minimiser y leaves unexplained. So λ vanishes where
-    the subspace holds Newton's step, and is of the size of the curvature where it does not.
+    e is the largest eigenvalue of C in the step's subspace or its running mean, whichever is larger;
+    q = ‖g + C y‖ / ‖g‖ is the share of Newton's equation that the subspace's undamped minimiser y leaves open.
+    So λ vanishes where the subspace holds Newton's step, and is of the size of the curvature where it does not.
 
     s answers to two tests of the steps taken:
 

@@ -26,7 +26,7 @@ def product(call: Any, a: Tensor | None, b: Tensor | None) -> Any:
     return out.add_(call.func(a, right))
 
 
-@tangent("addmm.default", "baddbmm.default", "addmv.default", keeps="others")
+@tangent("addmm.default", "baddbmm.default", keeps="others")
 def biased_product(call: Any, c: Tensor | None, a: Tensor | None, b: Tensor | None) -> Any:
     """d(β C + α AB) = β Ċ + α (Ȧ B + A Ḃ)."""
     _, left, right = call.args

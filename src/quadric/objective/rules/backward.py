@@ -18,7 +18,7 @@ from quadric.objective.rules.registry import aten, tangent
 
 @tangent(
     *("threshold_backward.default", "hardtanh_backward.default", "leaky_relu_backward.default"),
-    *("max_pool2d_with_indices_backward.default", "max_pool3d_with_indices_backward.default"),
+    *("max_pool2d_with_indices_backward.default",),
     *("avg_pool2d_backward.default", "_adaptive_avg_pool2d_backward.default", "upsample_nearest2d_backward.default"),
     *("nll_loss_backward.default", "nll_loss2d_backward.default"),
     keeps="arguments",

@@ -10,20 +10,15 @@ from torch import Tensor
 from quadric.objective.rules.registry import tangent
 
 
-@tangent(
-    *("max_pool2d_with_indices.default", "max_pool3d_with_indices.default"),
-    *("adaptive_max_pool2d.default", "adaptive_max_pool3d.default"),
-    keeps="output",
-)
+@tangent("max_pool2d_with_indices.default", "adaptive_max_pool2d.default", keeps="output")
 def max_pool(call: Any, x: Tensor, *_: Any) -> Any:
     """ẋ at the flat spatial index of each window's maximum."""
     index = call.outputs[1]
-    spatial = {"2d": 2, "3d": 3}["2d" if "2d" in str(call.func.name()) else "3d"]
-    flat = x.flatten(-spatial).gather(-1, index.flatten(-spatial))
+    flat = x.flatten(-2).gather(-1, index.flatten(-2))
     return flat.view(index.shape), None
 
 
-@tangent("max.dim", "min.dim", "topk.default", "sort.default", "sort.stable", "median.dim", keeps="output")
+@tangent("max.dim", "topk.default", "sort.default", "sort.stable", "median.dim", keeps="output")
 def selected(call: Any, x: Tensor, *_: Any) -> Any:
     """ẋ at the chosen indices along a dimension."""
     index = call.outputs[1]

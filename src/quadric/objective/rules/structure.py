@@ -12,13 +12,13 @@ from quadric.objective.rules.registry import tangent
 
 @tangent(
     *("clone.default", "_to_copy.default", "_unsafe_view.default", "contiguous.default", "alias_copy.default"),
-    *("sum.default", "sum.dim_IntList", "mean.default", "mean.dim", "cumsum.default", "trace.default"),
+    *("sum.default", "sum.dim_IntList", "mean.default", "mean.dim", "cumsum.default"),
     *("index_select.default", "index.Tensor", "gather.default", "repeat.default"),
-    *("reflection_pad1d.default", "reflection_pad2d.default", "replication_pad2d.default", "flip.default"),
-    *("roll.default", "tril.default", "triu.default", "unsafe_split.Tensor", "unsafe_split_with_sizes.default"),
-    *("avg_pool2d.default", "avg_pool3d.default", "_adaptive_avg_pool2d.default", "_adaptive_avg_pool3d.default"),
+    *("reflection_pad2d.default", "flip.default"),
+    *("roll.default", "tril.default", "triu.default", "unsafe_split.Tensor"),
+    *("avg_pool2d.default", "avg_pool3d.default", "_adaptive_avg_pool2d.default"),
     *("upsample_nearest2d.default", "upsample_bilinear2d.default", "im2col.default", "col2im.default"),
-    *("pixel_shuffle.default", "pixel_unshuffle.default", "take.default"),
+    *("pixel_shuffle.default", "pixel_unshuffle.default"),
 )
 def linear_in_first(call: Any, x: Tensor, *_: Any) -> Any:
     """F(ẋ) for a linear F."""
@@ -47,7 +47,7 @@ def copy(call: Any, x: Tensor | None, source: Tensor | None, *_: Any) -> Any:
     return source.to(call.args[0].dtype).expand(call.args[0].shape).clone() if call.args[0] is not None else source
 
 
-@tangent("zero.default", "fill.Scalar")
+@tangent("zero.default")
 def constant(call: Any, *_: Any) -> Any:
     """A constant has no tangent."""
     return None
