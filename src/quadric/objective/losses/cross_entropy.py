@@ -14,10 +14,13 @@ from quadric.objective.losses.loss import Loss
 class CrossEntropy(Loss):
     """`torch.nn.CrossEntropyLoss` with every option it has.
 
-    With class weights w, smoothing ε and C classes, ℓ = Σᵢ Σ_c q_ic (−log p_ic) / D with q_ic =
-    w_c ((1 − ε) t_ic + ε/C), where t is one-hot or the given probabilities and ignored positions have q = 0; mᵢ = Σ_c q_ic. D is the number of
-    positions that are not ignored or, with class weights and index targets, the sum of their targets' weights.
-    Classes lie along dimension 1, or 0 for an unbatched output.
+    With class weights w, smoothing ε and C classes, ℓ = Σᵢ Σ_c q_ic (−log p_ic) / D with
+
+        q_ic = w_c ((1 − ε) t_ic + ε/C),    mᵢ = Σ_c q_ic,
+
+    where t is one-hot or the given probabilities, and ignored positions have q = 0. D is the number of positions that
+    are not ignored or, with class weights and index targets, the sum of their targets' weights. Classes lie along
+    dimension 1, or 0 for an unbatched output.
     """
 
     closed_form = True

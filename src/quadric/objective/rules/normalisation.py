@@ -1,8 +1,8 @@
 """Normalisation layers: y = w x̂ + b with x̂ = P(x).
 
 Up to the scale w, the Jacobian of x̂ is the symmetric matrix rstd (I − 11ᵀ/m − x̂x̂ᵀ/m), so the tangent through
-the input is the backward kernel; the tangent through scale and shift is one more normalisation, with ẇ and ḃ in their places.
-The kernels take contiguous memory for granted.
+the input is the backward kernel; the tangent through scale and shift is one more normalisation, with ẇ and ḃ in
+their places. The kernels take contiguous memory for granted.
 """
 
 from __future__ import annotations
