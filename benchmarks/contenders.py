@@ -46,6 +46,15 @@ def _quadric(curvature: str, keep: bool) -> Callable[[Problem], Product]:
     return make
 
 
+def quadric_engine(problem: Problem) -> Product:
+    """quadric's engine without the operator around it: lists of tensors, and nobody looks whether weights changed."""
+    import quadric
+
+    objective = quadric.Objective(problem.model, problem.loss_fn)
+    near = objective.linearize(problem.batch)
+    return lambda v: flatten(tuple(near.ggn(unflatten(v, problem.parameters()))))
+
+
 def double_backward(problem: Problem) -> Product:
     """PyTorch's own Hessian product, forward and gradient included."""
     parameters = problem.parameters()
@@ -135,6 +144,7 @@ REFERENCES: dict[str, Callable[[Problem], Product]] = {"ggn": reference_ggn, "he
 CONTENDERS = (
     Contender("ggn-one-shot", "quadric GGN, one-shot", "ggn", _quadric("GGN", keep=False)),
     Contender("ggn-many", "quadric GGN, many vectors", "ggn", _quadric("GGN", keep=True)),
+    Contender("ggn-engine", "quadric GGN, many vectors, engine alone", "ggn", quadric_engine),
     Contender("hessian-one-shot", "quadric Hessian, one-shot", "hessian", _quadric("Hessian", keep=False)),
     Contender("hessian-many", "quadric Hessian, many vectors", "hessian", _quadric("Hessian", keep=True)),
     Contender("torch-one-shot", "torch double backward, one-shot", "hessian", double_backward),

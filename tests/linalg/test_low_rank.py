@@ -154,3 +154,12 @@ REFUSED = [
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call(with_spectrum(SPECTRA["semicircle"])[0])
+
+
+def test_the_error_of_the_error_is_neither_too_small_nor_too_large():
+    operator, matrix = with_spectrum(SPECTRA["harmonic"])
+    z = []
+    for seed in range(60):
+        got = low_rank(operator, 5, method="randomized", seed=seed)
+        z.append((got.error.estimate - float((got.to_dense() - matrix).norm())) / got.error.standard_error)
+    assert 0.75 < float(torch.tensor(z).square().mean().sqrt()) < 1.6

@@ -303,3 +303,26 @@ def test_the_lanczos_relation(steps):
 def test_lanczos_stops_at_an_invariant_space():
     operator = Diagonal(torch.tensor([1.0, 1.0, 2.0, 2.0, 3.0], dtype=F64))
     assert_close(lanczos(operator, random(5), 5).eigh()[0], torch.tensor([1.0, 2.0, 3.0], dtype=F64), 1e-12)
+
+
+def test_standard_errors_of_a_sum_add():
+    one, two = torch.ones(3, dtype=F64), 2 * torch.ones(3, dtype=F64)
+    got = diagonal(Diagonal(one, None, one) + 3 * Diagonal(two, None, two))
+    assert_close(got.values, 7 * one)
+    assert_close(got.standard_error, 7 * one)
+
+
+def test_the_smallest_eigenvalue_found_is_that_of_the_whole():
+    operator = 3 * Diagonal(torch.tensor([-1.0, 2.0], dtype=F64)) + 0.5 * Identity(Dense(spd(2)).space)
+    with pytest.raises(NotPositiveDefinite, match=r"found is -2\.5 without the damping, -2 with it") as error:
+        inverse(operator, 0.5)
+    assert error.value.smallest == pytest.approx(-2)
+
+
+def test_a_large_logdet_is_that_of_the_damped_operator():
+    operator, low, spread = large([20.0], N)
+    ratio = float((low.vectors[:, 0] ** 2 / (spread + 0.5)).sum())
+    want = float((spread + 0.5).log().sum()) + float(torch.tensor(1 + 20 * ratio).log())
+    got = logdet(operator, 0.5, steps=10)
+    assert got.standard_error > 0
+    assert abs(got.estimate - want) <= 4 * got.standard_error

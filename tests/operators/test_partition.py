@@ -180,3 +180,18 @@ def test_mixed_dtypes_keep_the_dtype_of_the_whole():
     got = block_diagonal(Dense(spd(3), space))
     assert got.blocks[0].dtype == F64
     assert_close(got.to_dense(), blocks_of(spd(3), [2, 1]))
+
+
+def test_a_sum_takes_the_names_of_the_part_that_has_them():
+    _, _, operator, matrix = network()
+    for whole in (Diagonal(torch.ones(26, dtype=F64)) + operator, operator + Diagonal(torch.ones(26, dtype=F64))):
+        got = block_diagonal(whole)
+        assert_close(got.to_dense(), blocks_of(matrix, [16, 10]) + torch.eye(26, dtype=F64), 1e-10)
+
+
+def test_a_square_sub_matrix_off_the_diagonal_claims_nothing():
+    operator = LowRank(random(6, 2), torch.ones(2, dtype=F64))
+    got = sub_matrix(operator, [0, 1], [2, 3])
+    assert not got.symmetric
+    assert not got.positive_semidefinite
+    assert_close(got.T.to_dense(), operator.to_dense()[[2, 3]][:, [0, 1]], 1e-12)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -128,7 +129,13 @@ def main(names: Sequence[str]) -> None:
             "columns of tried": ["seeds that missed the target", "mean steps to the target", "mean final train loss"],
             "problems": {known: done[known] for known in problems.names() if known in done},
         }
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+        write_atomically(path, readable(content).encode())
+
+
+def readable(content: dict[str, Any]) -> str:
+    """`content` as indented JSON with its lists of numbers on one line each."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    return re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match[0].split()), text) + "\n"
 
 
 if __name__ == "__main__":

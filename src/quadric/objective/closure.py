@@ -71,11 +71,11 @@ class Closure:
 
     def linearizations(self, fraction: float = 1.0) -> Iterator[Linearization]:
         """One linearisation per micro-batch (or of its first `fraction` of examples), made as they are asked for;
-        those with D_b = 0 are left out."""
+        of several, those with D_b = 0 are left out."""
         with self._evaluation():
             for batch in self.batches:
                 made = Linearization(self.objective, batch if fraction == 1 else batch.head(fraction))
-                if made.weight > 0:
+                if len(self.batches) == 1 or made.weight > 0:
                     yield made
 
     def restore_buffers(self) -> None:

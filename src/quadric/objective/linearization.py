@@ -31,7 +31,7 @@ Vector = Sequence[Tensor]
 class Linearization:
     """f(w + z) ≈ f + gᵀz + ½ zᵀCz on one batch, at the parameters of the moment it was made.
 
-    `loss` is f (0-d, no graph), `outputs` the prediction, `weight` the loss's normaliser D_b. `route` says how tangents
+    `loss` is f (0-d, no graph), `outputs` the prediction. `route` says how tangents
     go: "tape", or "double reverse" (two reverse passes) when the tape has a hole, `hole` being the reason.
     """
 
@@ -44,14 +44,21 @@ class Linearization:
             with self._tape:
                 outputs = objective.outputs(batch)
             self._attached = objective.loss_at(outputs, batch)
-        self.weight = objective.weight(outputs, batch)
         self.loss = self._attached.detach()
         self.outputs: Tensor = outputs if isinstance(outputs, Tensor) else self._attached
         self._structured = not isinstance(outputs, Tensor)
         self._tape.finish([self.outputs])
+        self._weight: float | None = None
         self._loss_gradient: Tensor | None = None
         self._loss_hessian: Callable[[Tensor], Tensor] | None = None
         self._double_reverse: tuple[Tensor, list[Tensor]] | None = None
+
+    @property
+    def weight(self) -> float:
+        """D_b: what the loss's mean divides by."""
+        if self._weight is None:
+            self._weight = self.objective.weight(self.outputs.detach(), self.batch)
+        return self._weight
 
     @property
     def hole(self) -> str | None:

@@ -104,9 +104,7 @@ class CurveBall(CurvatureOptimizer):
         coefficients = np.array([-beta, rho - beta * damping][: 1 if z is None else 2])
         if not np.isfinite(coefficients).all():
             raise Rejection("the quadratic model has no finite minimiser", model.loss)
-        moved = list(torch._foreach_mul(u, -beta))
-        if z is not None:
-            torch._foreach_add_(moved, z, alpha=float(coefficients[1]))
+        moved = _combined(u, z, coefficients, in_place=not wants_ratio)
         if self.keep_gradient:
             self._leave_gradient(model, weights)
         predicted = actual = None
@@ -186,6 +184,18 @@ class CurveBall(CurvatureOptimizer):
     @_damping_state.setter
     def _damping_state(self, state: dict[str, Any]) -> None:
         vars(self.damping).update(state)
+
+
+def _combined(u: Vector, z: Vector | None, coefficients: Matrix, *, in_place: bool) -> Vector:
+    """c₀ u + c₁ z; in the memory of z where the step can no longer be refused."""
+    if z is None:
+        return list(torch._foreach_mul(u, float(coefficients[0])))
+    if in_place:
+        torch._foreach_mul_(z, float(coefficients[1]))
+    else:
+        z = list(torch._foreach_mul(z, float(coefficients[1])))
+    torch._foreach_add_(z, u, alpha=float(coefficients[0]))
+    return z
 
 
 def _unexplained(model: LocalModel, directions: list[Direction], local: Local) -> float:

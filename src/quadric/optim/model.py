@@ -58,7 +58,7 @@ class LocalModel:
         total: Vector | None = None
         for lin in self.closure.linearizations():
             losses.append(lin.loss)
-            weights.append(lin.weight)
+            weights.append(self._weight(lin))
             cotangent = lin.loss_gradient
             if merged:
                 self._slopes.append(cotangent)
@@ -66,7 +66,7 @@ class LocalModel:
                 self._push(lin, z, images, curved)
                 cotangent = cotangent + curved[-1]
             self._keep(lin if merged else None)
-            total = self._add(total, lin.vjp(cotangent, retain=retain and merged), lin.weight)
+            total = self._add(total, lin.vjp(cotangent, retain=retain and merged), weights[-1])
         if total is None:
             raise ValueError("There is nothing to average over on these batches (every D_b is 0): all targets ignored?")
         self._shares = [w / sum(weights) for w in weights]
@@ -145,6 +145,14 @@ class LocalModel:
 
     # ---- the pieces
 
+    def _weight(self, lin: Linearization) -> float:
+        """D_b; of a single batch only asked where its loss is not finite, since then it may be 0."""
+        if len(self.closure.batches) > 1:
+            return lin.weight
+        if not bool(torch.isfinite(lin.loss)) and lin.weight == 0:
+            raise ValueError("There is nothing to average over on this batch (D_b is 0): all targets ignored?")
+        return 1.0
+
     def _keep(self, lin: Linearization | None) -> None:
         self._retained = lin if len(self.closure.batches) == 1 else None
 
@@ -180,7 +188,7 @@ class LocalModel:
         for lin in self._parts():
             self._push(lin, z, images, curved)
             parts.append(self.weights.pick(lin.vjp(curved[-1], retain=False)))
-            weights.append(lin.weight)
+            weights.append(self._weight(lin))
             self.products += 1
         self._shares = [w / sum(weights) for w in weights]
         for part, share in zip(parts, self._shares, strict=True):
@@ -222,4 +230,6 @@ class LocalModel:
 
 def _dots(a: list[Tensor], b: list[Tensor]) -> Tensor:
     """The inner products of the pairs, in float64."""
+    if a is b:
+        return torch.stack(torch._foreach_norm(a)).double().square()
     return torch.stack([torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(a, b, strict=True)]).double()

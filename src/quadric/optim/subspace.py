@@ -20,13 +20,26 @@ CUTOFF = 1e-12
 
 
 def minimiser(a: Matrix, b: Matrix, cutoff: float = CUTOFF) -> Matrix:
-    """c = −A⁺ b: the minimiser of M, of least norm where directions are dependent."""
+    """c = −A⁺ b: the minimiser of M, of least norm where directions are dependent, each scaled to curvature 1."""
+    if len(b) == 2 and a[0, 0] > 0 and a[1, 1] > 0:
+        return _minimiser_of_two(a, b, cutoff)
     scale = np.sqrt(np.abs(np.diag(a)))
     scale[scale == 0] = 1.0
     values, vectors = np.linalg.eigh(a / np.outer(scale, scale))
     keep = values > cutoff * max(values.max(), 0.0)
     inverse = np.where(keep, 1 / np.where(keep, values, 1.0), 0.0)
     return np.asarray(-(vectors @ (inverse * (vectors.T @ (b / scale)))) / scale)
+
+
+def _minimiser_of_two(a: Matrix, b: Matrix, cutoff: float) -> Matrix:
+    """The same for two directions: scaled, A = [[1, r], [r, 1]] has eigenvalues 1 ± r along (1, ±1)."""
+    first, second = math.sqrt(a[0, 0]), math.sqrt(a[1, 1])
+    r = float(a[0, 1]) / (first * second)
+    p, q = float(b[0]) / first, float(b[1]) / second
+    least = cutoff * (1 + abs(r))
+    along = (p + q) / (2 * (1 + r)) if 1 + r > least else 0.0
+    across = (p - q) / (2 * (1 - r)) if 1 - r > least else 0.0
+    return np.array([-(along + across) / first, -(along - across) / second])
 
 
 def change(a: Matrix, b: Matrix, c: Matrix) -> float:

@@ -17,7 +17,11 @@ MLP = classification(
     batch_size=64,
     epochs=5,
     evaluate_every=100,
-    target=Target("train_loss", 0.1, "a round number that the best tuned first-order method reaches in two epochs"),
+    target=Target(
+        "train_loss",
+        0.1,
+        "a round number that the best tuned first-order method reached in the two epochs of its search",
+    ),
     facts=mnist.FACTS,
     train_examples=10_000,
 )
