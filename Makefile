@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-slow lint clean
+.PHONY: help install demo test test-slow lint benchmarks tune-first-order clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -21,7 +21,7 @@ demo: $(INSTALLED) ## compare CurveBall with first-order optimisers on real digi
 	$(BIN)/quadric compare --problem digits-mlp --optimizers curveball,sgd,momentum,adagrad,rmsprop,adadelta,adam --epochs 20 --seeds 3 --out runs/demo --overwrite
 
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: $(INSTALLED) ## run the slow tests
 	$(BIN)/python -m pytest -m slow
@@ -31,5 +31,13 @@ lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+benchmarks: $(INSTALLED) ## products and steps beside other libraries; writes benchmarks/results (20 minutes, quiet machine)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(BIN)/python benchmarks/products.py
+	$(BIN)/python benchmarks/curveball.py
+
+tune-first-order: $(INSTALLED) ## repeat the search for first-order learning rates (half an hour)
+	$(BIN)/python -m quadric.bench.tuning
+
 clean: ## remove what make and pip left
-	rm -rf .venv dist runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist runs/demo .pytest_cache .mypy_cache .ruff_cache
