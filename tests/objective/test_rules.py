@@ -8,7 +8,7 @@ import zoo
 from quadric.objective.objective import Objective
 from quadric.objective.rules.fallback import by_double_reverse, by_forward_mode
 from quadric.objective.rules.registry import known_rules
-from quadric.objective.tape import Read, Tape
+from quadric.objective.tape import Tape
 
 ELSEWHERE = {
     *("_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention"),
@@ -31,9 +31,6 @@ class Keeping(Tape):
             call.args = tuple(before)
             call.outputs = tuple(o.detach().clone() if isinstance(o, torch.Tensor) else o for o in outputs)
         return out
-
-    def _drop_unread(self, call):
-        pass
 
 
 class Cast(torch.nn.Linear):
@@ -59,11 +56,11 @@ def calls_of(case):
 
 
 def random_tangent(read, value, generator):
-    if isinstance(read, Read):
-        return torch.randn(value.shape, generator=generator, dtype=value.dtype)
+    if read is None:
+        return None
     if isinstance(read, list):
         return [random_tangent(r, v, generator) for r, v in zip(read, value, strict=True)]
-    return None
+    return torch.randn(value.shape, generator=generator, dtype=value.dtype)
 
 
 def by_math_attention(call, tangents):

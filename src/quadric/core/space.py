@@ -71,7 +71,8 @@ class Space:
         """The list of tensors of a flat vector [n]; views of it where the dtypes agree."""
         self.check(vector, dims=(1,))
         parts = vector.contiguous().split(self.numels)
-        return [p.view(s).to(d) for p, s, d in zip(parts, self.shapes, self.dtypes, strict=True)]
+        tensors = [p.view(s) for p, s in zip(parts, self.shapes, strict=True)]
+        return [t if t.dtype == d else t.to(d) for t, d in zip(tensors, self.dtypes, strict=True)]
 
     def dot(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         """⟨a, b⟩ of two lists of tensors, summed in float64: a 0-d tensor."""

@@ -23,7 +23,7 @@ Local = TypeVar("Local")
 class Curvature(LinearOperator, Generic[Local]):
     """C = Σ D_b C_b / Σ D_b over the batches of `data`, at the parameters as they are at each product.
 
-    On a single batch the linearisation is retained from product to product for as long as nothing it depends on has
+    On a single batch the linearisation is retained from the second product on, for as long as nothing it depends on has
     changed; an iterable of batches is read again, and linearised again, at each product. The model's random numbers are
     those of `seed` at every product; its mode is used as it is; buffers, `.grad` and the global generators stay as they
     are.
@@ -46,6 +46,7 @@ class Curvature(LinearOperator, Generic[Local]):
         if self._single:
             for _ in objective.batches(data):
                 pass
+        self._used = False
         self._retained: tuple[Fingerprint, Local] | None = None
 
     @property
@@ -79,9 +80,9 @@ class Curvature(LinearOperator, Generic[Local]):
         space = self.space
         columns = [space.unflatten(column) for column in x.unbind(1)]
         if self._single:
-            local = self._current()
+            local, retained = self._current(once=len(columns) == 1)
             self.routes = (self._route(local),)
-            products = [space.flatten(self._product(local, v, True)) for v in columns]
+            products = [space.flatten(self._product(local, v, retained)) for v in columns]
             return products[0].unsqueeze(1) if len(products) == 1 else torch.stack(products, dim=1)
         total = torch.zeros_like(x)
         weights = 0.0
@@ -101,16 +102,22 @@ class Curvature(LinearOperator, Generic[Local]):
         self.routes = tuple(sorted(routes))
         return total.div_(weights)
 
-    def _current(self) -> Local:
-        """The linearisation of the single batch, made anew when anything it depends on has changed."""
+    def _current(self, once: bool) -> tuple[Local, bool]:
+        """The linearisation of the single batch, made anew when anything it depends on has changed.
+
+        The first product alone (`once`) keeps nothing, since it may be the only one: it costs less time and memory.
+        """
         (batch,) = self.objective.batches(self.data)
         if self._retained is not None and self._retained[0].fits(self.objective, batch):
-            return self._retained[1]
+            return self._retained[1], True
         self._retained = None
         with untouched(self.objective.model, self._random()):
             local = self._checked(batch)
+        if once and not self._used:
+            self._used = True
+            return local, False
         self._retained = Fingerprint(self.objective, batch), local
-        return local
+        return local, True
 
     def _checked(self, batch: Batch) -> Local:
         """The batch made ready; raises ValueError where its loss is not finite."""

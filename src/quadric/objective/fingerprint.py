@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,52 +30,64 @@ class Fingerprint:
     """
 
     def __init__(self, objective: Objective, batch: Batch) -> None:
-        self._seen = _look(objective, batch)
+        self._structure, tensors = _look(objective, batch)
+        self._watched = [_Watched(t) for t in tensors]
 
     def fits(self, objective: Objective, batch: Batch) -> bool:
         """Whether nothing has changed since."""
-        return _look(objective, batch) == self._seen
+        structure, tensors = _look(objective, batch)
+        return structure == self._structure and all(w.fits(t) for w, t in zip(self._watched, tensors, strict=True))
 
 
-def _look(objective: Objective, batch: Batch) -> tuple[list[Any], list[Any]]:
-    return _structure(objective), [_digest(t) for t in _tensors(objective, batch)]
+class _Watched:
+    """A tensor's place and, as 64-bit integers, the sum of its bits and a sample of them."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.place = _place(tensor)
+        flat = tensor.detach().reshape(-1)
+        if flat.dtype == torch.bool:
+            flat = flat.view(torch.uint8)
+        whole = flat.numel() - flat.numel() % max(1, 8 // flat.itemsize)
+        self.shares_memory = flat.data_ptr() == tensor.data_ptr()
+        self.words = _array(flat[:whole].view(torch.int64))
+        self.rest = _array(flat[whole:].view(torch.uint8))
+        self.every = max(1, len(self.words) // _SAMPLE)
+        self.digest = self._digest()
+
+    def fits(self, tensor: Tensor) -> bool:
+        """Whether it is the same memory with the same values."""
+        if _place(tensor) != self.place:
+            return False
+        return self._digest() == self.digest if self.shares_memory else _Watched(tensor).digest == self.digest
+
+    def _digest(self) -> tuple[Any, ...]:
+        if isinstance(self.words, Tensor):
+            return int(self.words.sum()), self.words[:: self.every].tolist(), self.rest.tolist()
+        return int(np.add.reduce(self.words)), self.words[:: self.every].tobytes(), self.rest.tobytes()
 
 
-def _digest(tensor: Tensor) -> tuple[Any, ...]:
-    """Shape, dtype, device, the sum of the bits as 64-bit integers, and every so-manieth number."""
-    flat = tensor.detach().reshape(-1)
-    if flat.dtype == torch.bool:
-        flat = flat.view(torch.uint8)
-    words = 8 // flat.itemsize if flat.itemsize < 8 else 1
-    whole = flat.numel() // words * words
-    total: Any
-    sample: Any
-    body = flat[:whole].view(torch.int64)
-    every = max(1, body.numel() // _SAMPLE)
-    if flat.device.type == "cpu":
-        numbers = body.numpy()
-        total = int(numbers.sum())
-        sample = numbers[::every].tobytes() + flat[whole:].view(torch.uint8).numpy().tobytes()
-    else:
-        total = int(body.sum())
-        sample = tuple(body[::every].tolist()), tuple(flat[whole:].tolist())
-    return tensor.shape, tensor.dtype, tensor.device, total, sample
+def _array(flat: Tensor) -> Any:
+    """The same memory for NumPy, which is quicker on the CPU."""
+    return flat.numpy() if flat.device.type == "cpu" else flat
 
 
-def _tensors(objective: Objective, batch: Batch) -> list[Tensor]:
-    return [*objective.model.parameters(), *objective.model.buffers(), *batch.tensors()]
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
-def _structure(objective: Objective) -> list[Any]:
+def _look(objective: Objective, batch: Batch) -> tuple[list[Any], list[Tensor]]:
+    """What can be compared at sight, and the tensors."""
     seen: list[Any] = []
-    _follow(objective.model, seen, 0)
+    tensors: list[Tensor] = []
+    _follow(objective.model, seen, tensors, 0)
     if objective.loss is not None:
-        _follow(objective.loss.function, seen, 0)
-    return seen
+        _follow(objective.loss.function, seen, tensors, 0)
+    tensors.extend(batch.tensors())
+    return seen, tensors
 
 
-def _follow(value: Any, seen: list[Any], depth: int) -> None:
-    """Append what identifies `value`: atoms by value, tensors by identity and version, the rest by its contents.
+def _follow(value: Any, seen: list[Any], tensors: list[Tensor], depth: int) -> None:
+    """Append what identifies `value`: atoms by value, the rest by identity and contents; and the tensors found.
 
     A module's children are followed to any depth, other objects to a few levels.
     """
@@ -82,7 +95,8 @@ def _follow(value: Any, seen: list[Any], depth: int) -> None:
     if kind in _ATOMS:
         seen.append(value)
     elif isinstance(value, Tensor):
-        seen.append((id(value), value._version, value.requires_grad))
+        seen.append((id(value), value.requires_grad))
+        tensors.append(value)
     elif isinstance(value, nn.Module):
         seen.append(id(value))
         for key, part in value.__dict__.items():
@@ -90,20 +104,20 @@ def _follow(value: Any, seen: list[Any], depth: int) -> None:
                 seen.append(part)
             elif not isinstance(part, (dict, set)) or part:
                 seen.append(key)
-                _follow(part, seen, 0 if key == "_modules" else depth + 1)
+                _follow(part, seen, tensors, 0 if key == "_modules" else depth + 1)
     elif isinstance(value, dict):
         for key, part in value.items():
             seen.append(key if type(key) in _ATOMS else id(key))
-            _follow(part, seen, depth)
+            _follow(part, seen, tensors, depth)
     elif isinstance(value, (list, tuple, set)):
         seen.append(len(value))
         for part in value:
-            _follow(part, seen, depth)
+            _follow(part, seen, tensors, depth)
     elif isinstance(value, _OPAQUE) or depth >= _DEPTH or not hasattr(value, "__dict__"):
         seen.append(id(value))
         if isinstance(value, types.FunctionType) and value.__closure__ and depth < _DEPTH:
             for cell in value.__closure__:
-                _follow(cell.cell_contents, seen, depth + 1)
+                _follow(cell.cell_contents, seen, tensors, depth + 1)
     else:
         seen.append(id(value))
-        _follow(vars(value), seen, depth + 1)
+        _follow(vars(value), seen, tensors, depth + 1)
