@@ -1,10 +1,27 @@
 """quadric: the local quadratic model of a loss, to look at, to solve with, to step with and to judge."""
 
-from quadric import optim
+from quadric import operators, optim
 from quadric.core.errors import ConvergenceError, NotConverged, QuadricWarning, StepRejected
 from quadric.curvature import GGN, Hessian
+from quadric.linalg import (
+    diagonal,
+    inverse,
+    logdet,
+    low_rank,
+    nystrom_preconditioner,
+    sample_normal,
+    square_root,
+    trace,
+)
 from quadric.objective import Objective
-from quadric.operators import LinearOperator, identity_like
+from quadric.operators import (
+    LinearOperator,
+    block_diagonal,
+    claim_symmetric,
+    factored_damping,
+    identity_like,
+    sub_matrix,
+)
 
 __version__ = "0.1.0"
 
@@ -17,6 +34,19 @@ __all__ = [
     "Objective",
     "QuadricWarning",
     "StepRejected",
+    "block_diagonal",
+    "claim_symmetric",
+    "diagonal",
+    "factored_damping",
     "identity_like",
+    "inverse",
+    "logdet",
+    "low_rank",
+    "nystrom_preconditioner",
+    "operators",
     "optim",
+    "sample_normal",
+    "square_root",
+    "sub_matrix",
+    "trace",
 ]

@@ -28,18 +28,22 @@ class Batch:
             return model(**self.inputs)
         return model(self.inputs)
 
-    def head(self, fraction: float) -> Batch:
-        """The first share of its examples, at least one."""
+    def split(self, fraction: float) -> tuple[Batch, Batch]:
+        """The first share of its examples, at least one, and the rest."""
         count = max(1, round(self.examples * fraction))
 
-        def cut(value: Any) -> Any:
+        def cut(value: Any, where: slice) -> Any:
             if isinstance(value, Tensor):
-                return value[:count] if value.dim() > 0 and value.shape[0] == self.examples else value
+                return value[where] if value.dim() > 0 and value.shape[0] == self.examples else value
             if isinstance(value, Mapping):
-                return {key: cut(part) for key, part in value.items()}
-            return tuple(map(cut, value)) if isinstance(value, (tuple, list)) else value
+                return {key: cut(part, where) for key, part in value.items()}
+            return tuple(cut(part, where) for part in value) if isinstance(value, (tuple, list)) else value
 
-        return Batch(cut(self.inputs), cut(self.targets), count)
+        first, rest = slice(None, count), slice(count, None)
+        return (
+            Batch(cut(self.inputs, first), cut(self.targets, first), count),
+            Batch(cut(self.inputs, rest), cut(self.targets, rest), self.examples - count),
+        )
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor in it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -69,14 +69,29 @@ class Closure:
         with torch.no_grad():
             return self._average(evaluate)[0]
 
-    def linearizations(self, fraction: float = 1.0) -> Iterator[Linearization]:
-        """One linearisation per micro-batch (or of its first `fraction` of examples), made as they are asked for;
-        of several, those with D_b = 0 are left out."""
+    def linearizations(
+        self, parts: Sequence[Batch] | None = None, taped: Sequence[bool] | None = None
+    ) -> Iterator[Linearization]:
+        """One linearisation per micro-batch, or per given part of them, made as they are asked for.
+
+        `taped` says for each whether tangents will be pushed through it. Those with D_b = 0 are for the caller to skip.
+        """
+        parts = self.batches if parts is None else parts
         with self._evaluation():
-            for batch in self.batches:
-                made = Linearization(self.objective, batch if fraction == 1 else batch.head(fraction))
-                if len(self.batches) == 1 or made.weight > 0:
-                    yield made
+            for i, batch in enumerate(parts):
+                yield Linearization(self.objective, batch, taped=taped is None or taped[i])
+
+    def separable(self, fraction: float) -> bool:
+        """Whether the loss of the single batch is the average over its first `fraction` of examples and the rest.
+
+        It is not where examples meet (BatchNorm in train mode), nor where random numbers would fall otherwise
+        (dropout). Cost: two forward passes, which leave no trace.
+        """
+        if len(self.batches) != 1 or self.batches[0].examples < 2:
+            return False
+        whole = self.objective.evaluate(self.batches[0])
+        parts = self.objective.evaluate(list(self.batches[0].split(fraction)))
+        return abs(whole - parts) <= 1e-5 * abs(whole)
 
     def restore_buffers(self) -> None:
         """Undo what the first evaluation did to the model's buffers."""

@@ -13,6 +13,7 @@ Vectors are lists of tensors shaped like the parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,23 +32,27 @@ Vector = Sequence[Tensor]
 class Linearization:
     """f(w + z) ≈ f + gᵀz + ½ zᵀCz on one batch, at the parameters of the moment it was made.
 
-    `loss` is f (0-d, no graph), `outputs` the prediction. `route` says how tangents
+    `loss` is f (0-d, no graph), `outputs` the prediction. `taped=False` is for
+    gradients alone. `route` says how tangents
     go: "tape", or "double reverse" (two reverse passes) when the tape has a hole, `hole` being the reason.
     """
 
-    def __init__(self, objective: Objective, batch: Batch) -> None:
+    def __init__(self, objective: Objective, batch: Batch, *, taped: bool = True) -> None:
         self.objective = objective
         self.batch = batch
         self.parameters = objective.parameters
         self._tape = Tape()
         with torch.enable_grad():
-            with self._tape:
+            with self._tape if taped else nullcontext():
                 outputs = objective.outputs(batch)
             self._attached = objective.loss_at(outputs, batch)
         self.loss = self._attached.detach()
         self.outputs: Tensor = outputs if isinstance(outputs, Tensor) else self._attached
         self._structured = not isinstance(outputs, Tensor)
-        self._tape.finish([self.outputs])
+        if taped:
+            self._tape.finish([self.outputs])
+        else:
+            self._tape.hole = "no tape was asked for"
         self._weight: float | None = None
         self._loss_gradient: Tensor | None = None
         self._loss_hessian: Callable[[Tensor], Tensor] | None = None

@@ -38,6 +38,7 @@ class CurveBall(CurvatureOptimizer):
         adapt_damping: False keeps a given `damping` as it is.
         curvature: "ggn", or None for no curvature: then Δz = g + ωw + λz, which with λ = 0 is heavy-ball momentum.
         curvature_fraction: share of each micro-batch's examples that G is taken on; the gradient is the whole batch's.
+            Cheapest where examples do not meet in the model (no BatchNorm in train mode) and nothing is random.
         curvature_interval: ρ and β are solved for every so many steps and kept in between.
         keep_gradient: leave the plain gradient in `.grad`, at the price of one more reverse pass.
 
@@ -45,7 +46,7 @@ class CurveBall(CurvatureOptimizer):
     the damping rule measures. Raises ValueError for settings out of range.
     """
 
-    _scalars = ("steps", "_rho", "_beta", "_damping_state")
+    _scalars = ("steps", "_separable", "_rho", "_beta", "_damping_state")
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class CurveBall(CurvatureOptimizer):
         self.curvature_interval = curvature_interval
         self.keep_gradient = keep_gradient
         self.steps = 0
+        self._separable: bool | None = None
         self._rho = 0.0
         self._beta = 0.0
 
@@ -85,7 +87,7 @@ class CurveBall(CurvatureOptimizer):
         wants_ratio = self.damping.wants_ratio(self.steps)
         wants_residual = self.damping.wants_residual(self.steps) and self.curvature_fraction == 1.0
         solves = self._solves()
-        model = LocalModel(closure, weights, self.curvature_fraction)
+        model = LocalModel(closure, weights, self.curvature_fraction, split=self._splits(closure))
         u, along_z = model.start(z, retain=wants_residual or self.keep_gradient)
         if not bool(torch.isfinite(model.loss)):
             raise Rejection("the loss is not finite", model.loss)
@@ -121,6 +123,14 @@ class CurveBall(CurvatureOptimizer):
         self._rho, self._beta = rho, beta
         products = model.products + wants_ratio
         return model.loss, StepReport(float(model.loss), damping, rho, beta, predicted, actual, products)
+
+    def _splits(self, closure: Closure) -> bool:
+        """Whether the share that G is taken on can be a part of the gradient's pass; found out at the first step."""
+        if not 0 < self.curvature_fraction < 1 or len(closure.batches) != 1:
+            return False
+        if self._separable is None:
+            self._separable = closure.separable(self.curvature_fraction)
+        return self._separable and closure.batches[0].examples > 1
 
     def _solves(self) -> bool:
         """Whether ρ or β is to be solved for at this step."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from quadric.objective.batch import Batch
 from quadric.objective.closure import Closure
 from quadric.objective.linearization import Linearization
 from quadric.optim.optimizer import Weights
@@ -30,63 +31,84 @@ class LocalModel:
     """The model on one closure, seen through passes over its micro-batches.
 
     A single batch is linearised once; several are linearised again at each pass, so memory is that of one. With
-    `fraction` < 1, G is taken on that share of each micro-batch, and with `fraction` = 0 there is no G and no ω in C.
+    `fraction` < 1, G is taken on that share of each micro-batch: where the loss is separable (`split`), as one part of
+    the pass that takes the gradient, else by passes of its own. With `fraction` = 0 there is no G and no ω in C.
     `products` counts the passes spent beyond the gradient, each about 2/3 of one.
     """
 
-    def __init__(self, closure: Closure, weights: Weights, fraction: float = 1.0) -> None:
+    def __init__(self, closure: Closure, weights: Weights, fraction: float = 1.0, *, split: bool = False) -> None:
         self.closure = closure
         self.weights = weights
         self.fraction = fraction
+        self.split = split
         self.products = 0
         self.loss = torch.zeros(())
         self.gradient: Vector | None = None
+        heads = [b if fraction in (0, 1) else b.split(fraction)[0] for b in closure.batches]
+        self._curved = heads if fraction > 0 else []
+        """What G is taken on."""
+        self._start: list[Batch] = [closure.batches[0].split(fraction)[1], *heads] if split else list(closure.batches)
+        """What the gradient is taken on."""
         self._retained: Linearization | None = None
         self._shares: list[float] = []
         self._slopes: list[Tensor] = []
+        self._implied: tuple[Vector, Direction] | None = None
+        """u and z where g is known only as u − Cz."""
 
     def start(self, z: Vector | None, *, retain: bool = False) -> tuple[Vector, Direction | None]:
         """f and u = Cz + g (g alone without z) by one reverse pass; z as a direction.
 
         `retain` keeps the graph of a single batch for `pull`. Where g comes by itself it is left in `gradient`.
         """
-        merged = self.fraction == 1.0
+        merged = [any(b is c for c in self._curved) for b in self._start]
         losses: list[Tensor] = []
         weights: list[float] = []
         images: list[Tensor] = []
         curved: list[Tensor] = []
         total: Vector | None = None
-        for lin in self.closure.linearizations():
+        for lin, whole in zip(self.closure.linearizations(self._start, merged), merged, strict=True):
+            weight = self._weight(lin)
+            if weight == 0:
+                continue
             losses.append(lin.loss)
-            weights.append(self._weight(lin))
+            weights.append(weight)
             cotangent = lin.loss_gradient
-            if merged:
+            if whole:
                 self._slopes.append(cotangent)
-            if merged and z is not None:
-                self._push(lin, z, images, curved)
-                cotangent = cotangent + curved[-1]
-            self._keep(lin if merged else None)
-            total = self._add(total, lin.vjp(cotangent, retain=retain and merged), weights[-1])
+                self._keep(lin)
+                if z is not None:
+                    self._push(lin, z, images, curved)
+                    cotangent = torch.add(cotangent, curved[-1], alpha=sum(weights) / weights[-1] if self.split else 1)
+            total = self._add(total, lin.vjp(cotangent, retain=retain and whole), weights[-1])
         if total is None:
             raise ValueError("There is nothing to average over on these batches (every D_b is 0): all targets ignored?")
-        self._shares = [w / sum(weights) for w in weights]
+        shares = [w / sum(weights) for w in weights]
+        self._shares = [1.0] if self.split else shares
         self.loss = losses[0]
         if len(losses) > 1:
             torch._foreach_div_(total, sum(weights))
-            self.loss = torch.stack([f * s for f, s in zip(losses, self._shares, strict=True)]).sum()
+            self.loss = torch.stack([f * s for f, s in zip(losses, shares, strict=True)]).sum()
+        return self._finished(total, z, images, curved, any(merged))
+
+    def _finished(
+        self, total: Vector, z: Vector | None, images: list[Tensor], curved: list[Tensor], merged: bool
+    ) -> tuple[Vector, Direction | None]:
+        """Add what the batch does not hold: the weight decay, and G z where it goes by itself."""
         self._decay(total, [w.detach() for w in self.weights.tensors])
-        if not merged:
-            self.gradient = total
-            total = [g.clone() for g in total]
-            if self.fraction > 0 and z is not None:
-                self._add_fraction(total, z, images, curved)
-        elif z is None:
+        if z is None or not merged:
             self.gradient = total
         if z is None:
             return total, None
+        if not merged:
+            total = [g.clone() for g in total]
+            if self._curved:
+                self._add_fraction(total, z, images, curved)
         if self.fraction > 0:
             self._decay(total, z)
-        return total, Direction(z, images, curved)
+        along_z = Direction(z, images, curved)
+        if self.split:
+            self._implied = total, along_z
+        return total, along_z
 
     def push(self, vector: Vector) -> Direction:
         """The direction of a vector: one tangent pass."""
@@ -115,11 +137,10 @@ class LocalModel:
 
     def plain_gradient(self) -> Vector:
         """The gradient of f alone, without weight decay."""
-        total: Vector | None = None
-        for i, lin in enumerate(self._parts(1.0)):
-            total = self._add(total, lin.vjp(lin.loss_gradient), self._shares[i] if len(self._shares) > 1 else 1.0)
-        assert total is not None
-        return total
+        if self.fraction == 1 and self._retained is not None:
+            return self.weights.pick(self._retained.vjp(self._retained.loss_gradient))
+        plain = replace(self.weights, weight_decay=[0.0] * len(self.weights.tensors))
+        return LocalModel(self.closure, plain, fraction=0.0).start(None)[0]
 
     def release(self) -> None:
         """Let go of the linearisation."""
@@ -147,25 +168,24 @@ class LocalModel:
 
     def _weight(self, lin: Linearization) -> float:
         """D_b; of a single batch only asked where its loss is not finite, since then it may be 0."""
-        if len(self.closure.batches) > 1:
+        if len(self._start) > 1:
             return lin.weight
         if not bool(torch.isfinite(lin.loss)) and lin.weight == 0:
             raise ValueError("There is nothing to average over on this batch (D_b is 0): all targets ignored?")
         return 1.0
 
-    def _keep(self, lin: Linearization | None) -> None:
-        self._retained = lin if len(self.closure.batches) == 1 else None
+    def _keep(self, lin: Linearization) -> None:
+        self._retained = lin if len(self._curved) == 1 else None
 
-    def _parts(self, fraction: float | None = None) -> Iterator[Linearization]:
-        """The micro-batches that G is taken on (or that `fraction` of them), linearised."""
-        fraction = self.fraction if fraction is None else fraction
-        if self._retained is not None and fraction == self.fraction:
+    def _parts(self) -> Iterator[Linearization]:
+        """What G is taken on, linearised."""
+        if self._retained is not None:
             yield self._retained
             return
-        for lin in self.closure.linearizations(fraction):
-            if fraction == self.fraction:
-                self._keep(lin)
-            yield lin
+        for lin in self.closure.linearizations(self._curved):
+            self._keep(lin)
+            if len(self._curved) == 1 or lin.weight > 0:
+                yield lin
 
     def _push(self, lin: Linearization, vector: Vector, images: list[Tensor], curved: list[Tensor]) -> None:
         images.append(lin.jvp(self.weights.spread(vector, lin.parameters)))
@@ -174,7 +194,7 @@ class LocalModel:
 
     def _add(self, total: Vector | None, full: Vector, weight: float) -> Vector:
         part = self.weights.pick(full)
-        if len(self.closure.batches) == 1:
+        if len(self._start) == 1:
             return part
         if total is None:
             return list(torch._foreach_mul(part, weight))
@@ -204,6 +224,10 @@ class LocalModel:
         """gᵀv: from the gradient where it is known, else through the outputs."""
         if self.gradient is not None:
             return _dots(d.vector, self.gradient).sum()
+        if self._implied is not None:
+            u, z = self._implied
+            curvature = self._image_dot(d.image, z.curved) + self._decayed(_dots(d.vector, z.vector))
+            return _dots(d.vector, u).sum() - curvature
         slope = self._image_dot(d.image, self._slopes)
         if any(self.weights.weight_decay):
             slope = slope + self._decayed(_dots(d.vector, [w.detach() for w in self.weights.tensors]))
