@@ -2,7 +2,7 @@
 
 from quadric import operators, optim
 from quadric.core.errors import ConvergenceError, NotConverged, QuadricWarning, StepRejected
-from quadric.curvature import GGN, Hessian
+from quadric.curvature import GGN, EmpiricalFisher, Fisher, Hessian, Jacobian
 from quadric.linalg import (
     diagonal,
     inverse,
@@ -28,7 +28,10 @@ __version__ = "0.1.0"
 __all__ = [
     "GGN",
     "ConvergenceError",
+    "EmpiricalFisher",
+    "Fisher",
     "Hessian",
+    "Jacobian",
     "LinearOperator",
     "NotConverged",
     "Objective",

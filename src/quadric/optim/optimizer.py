@@ -118,7 +118,7 @@ class CurvatureOptimizer(torch.optim.Optimizer):
         """Called after a rejected step."""
 
     def step(self, closure: Closure | Callable[[], Any] | None = None) -> Tensor:  # type: ignore[override]
-        """One step on `objective.on(batch)`; returns the loss before it, a 0-d tensor.
+        """One step on `objective.on(batch)`; returns the loss before it, a 0-d tensor. `.grad` is left as None.
 
         Raises TypeError for a closure that is not an objective's, ValueError for one that an earlier step has used,
         ConvergenceError after ten rejected steps in a row.
@@ -135,6 +135,8 @@ class CurvatureOptimizer(torch.optim.Optimizer):
                 "This closure belongs to an earlier step; make one per step: optimizer.step(objective.on(batch))."
             )
         weights = self._weights(closure.objective)
+        for w in weights.tensors:
+            w.grad = None
         try:
             loss, report = self._advance(closure, weights)
         except Rejection as rejection:
