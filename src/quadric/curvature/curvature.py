@@ -11,8 +11,8 @@ from torch import Tensor
 
 from quadric.core.randomness import RandomState
 from quadric.core.space import Space
+from quadric.curvature.retained import Retained
 from quadric.objective.batch import Batch, is_batch, not_finite
-from quadric.objective.fingerprint import Fingerprint
 from quadric.objective.isolation import untouched
 from quadric.objective.objective import Objective
 from quadric.operators.operator import LinearOperator
@@ -46,8 +46,7 @@ class Curvature(LinearOperator, Generic[Local]):
         if self._single:
             for _ in objective.batches(data):
                 pass
-        self._used = False
-        self._retained: tuple[Fingerprint, Local] | None = None
+        self._retained: Retained[Local] = Retained()
 
     @property
     def domain(self) -> Space:
@@ -103,21 +102,9 @@ class Curvature(LinearOperator, Generic[Local]):
         return total.div_(weights)
 
     def _current(self, once: bool) -> tuple[Local, bool]:
-        """The linearisation of the single batch, made anew when anything it depends on has changed.
-
-        The first product alone (`once`) keeps nothing, since it may be the only one: it costs less time and memory.
-        """
+        """The linearisation of the single batch, and whether it is kept for the next product."""
         (batch,) = self.objective.batches(self.data)
-        if self._retained is not None and self._retained[0].fits(self.objective, batch):
-            return self._retained[1], True
-        self._retained = None
-        with untouched(self.objective.model, self._random()):
-            local = self._checked(batch)
-        if once and not self._used:
-            self._used = True
-            return local, False
-        self._retained = Fingerprint(self.objective, batch), local
-        return local, True
+        return self._retained.get(self.objective, batch, lambda: self._checked(batch), self.seed, once)
 
     def _checked(self, batch: Batch) -> Local:
         """The batch made ready; raises ValueError where its loss is not finite."""

@@ -24,6 +24,7 @@ from quadric.objective.refusal import explained
 from quadric.objective.tape import Tape
 
 if TYPE_CHECKING:
+    from quadric.objective.losses import Loss
     from quadric.objective.objective import Objective
 
 Vector = Sequence[Tensor]
@@ -91,24 +92,28 @@ class Linearization:
     def loss_hessian(self, u: Tensor) -> Tensor:
         """H_ℓ u, u shaped like the outputs. Raises ValueError where the Gauss–Newton matrix is not defined."""
         if self._loss_hessian is None:
-            loss = self.objective.loss
-            if loss is None:
-                raise ValueError(
-                    "The model returns its own loss, so there is no outputs → loss split and no Gauss–Newton matrix. "
-                    "Use quadric.Hessian, or give prediction= and a loss_fn."
-                )
-            if self._structured:
-                raise TypeError(
-                    f"Gauss–Newton products need the prediction as one tensor, got {type(self.outputs).__name__} from "
-                    "the model. Say which part is the prediction: Objective(..., prediction=lambda out: out.logits)."
-                )
-            if self.outputs.dim() == 0:
-                raise ValueError(
-                    "A scalar output is the loss itself and has no Gauss–Newton matrix. Use quadric.Hessian, or return "
-                    "a vector of residuals r, which means ½‖r‖²."
-                )
-            self._loss_hessian = loss.hessian(self.outputs, self.batch.targets)
+            self._loss_hessian = self.split().hessian(self.outputs, self.batch.targets)
         return self._loss_hessian(u)
+
+    def split(self) -> Loss:
+        """The loss as a function of the outputs. Raises ValueError or TypeError where there is no such thing."""
+        loss = self.objective.loss
+        if loss is None:
+            raise ValueError(
+                "The model returns its own loss, so there is no outputs → loss split and no Gauss–Newton matrix. "
+                "Use quadric.Hessian, or give prediction= and a loss_fn."
+            )
+        if self._structured:
+            raise TypeError(
+                f"Gauss–Newton products need the prediction as one tensor, got {type(self.outputs).__name__} from "
+                "the model. Say which part is the prediction: Objective(..., prediction=lambda out: out.logits)."
+            )
+        if self.outputs.dim() == 0:
+            raise ValueError(
+                "A scalar output is the loss itself and has no Gauss–Newton matrix. Use quadric.Hessian, or return "
+                "a vector of residuals r, which means ½‖r‖²."
+            )
+        return loss
 
     # ---- products
 

@@ -57,9 +57,9 @@ class Objective:
         self.model = model
         self.loss: Loss | None = None if loss_fn is None else recognise(loss_fn)
         self.unpack = unpack
-        self._prediction = prediction
+        self.prediction = prediction
         self._loss_of = loss_of
-        self._normalizer = normalizer
+        self.normalizer = normalizer
         self.names, self.parameters = _select(model, params)
         self._space: Space | None = None
         self.space  # noqa: B018 - devices are checked now
@@ -68,9 +68,10 @@ class Objective:
     def of(cls, fun: Callable[[Tensor], Tensor], x: Tensor) -> Objective:
         """A plain function of a tensor as an objective without data; it starts at `x` and shares its memory.
 
-        `fun` returns a scalar f or a vector of residuals r, which means f = ½‖r‖² (as SciPy's least_squares).
+        `fun` returns a scalar f or a vector of residuals r, which means f = ½‖r‖² (as SciPy's least_squares). Where it
+        is a module, its own parameters are constants.
         """
-        return cls(_Plain(fun, x), _half_squared_norm, normalizer=lambda _: 1.0)
+        return cls(_Plain(fun, x), _half_squared_norm, params="x", normalizer=lambda _: 1.0)
 
     @property
     def space(self) -> Space:
@@ -112,7 +113,7 @@ class Objective:
             if batch.inputs == () and batch.targets is None:
                 raise TypeError("This model needs inputs: objective.on(batch), batch = (inputs, targets).") from error
             raise
-        return outputs if self._prediction is None else self._prediction(outputs)
+        return outputs if self.prediction is None else self.prediction(outputs)
 
     def _explain_mismatch(self, batch: Batch, error: RuntimeError) -> None:
         space = self.space
@@ -150,8 +151,8 @@ class Objective:
 
     def weight(self, outputs: Any, batch: Batch) -> float:
         """D_b: what the loss's mean divides by on this batch."""
-        if self._normalizer is not None:
-            return float(self._normalizer((batch.inputs, batch.targets)))
+        if self.normalizer is not None:
+            return float(self.normalizer((batch.inputs, batch.targets)))
         if self.loss is None:
             return float(batch.examples)
         return self.loss.normalizer(outputs, batch.targets, batch.examples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ class CrossEntropy(Loss):
 
     closed_form = True
     nonnegative = True
+    likelihood = True
+    separable = True
 
     @property
     def weight(self) -> Tensor | None:
@@ -60,6 +62,38 @@ class CrossEntropy(Loss):
             return out.mul_(scale)
 
         return product
+
+    def normalizers(self, outputs: Tensor, targets: Any) -> Tensor:
+        """D of each example's positions."""
+        if self._probabilities(targets):
+            examples = outputs.shape[0] if outputs.dim() > 1 else 1
+            return outputs.new_full((examples,), outputs.numel() / outputs.shape[_class_dim(outputs)] / examples)
+        counted = targets != self.ignore_index if self.weight is None else self._target_weight(targets)
+        return counted.reshape(outputs.shape[0] if outputs.dim() > 1 else 1, -1).sum(1).to(outputs.dtype)
+
+    def block_dims(self, outputs: Tensor) -> tuple[int, ...]:
+        """The classes."""
+        return (_class_dim(outputs),)
+
+    def sample(self, outputs: Tensor, targets: Any, generator: torch.Generator) -> Tensor:
+        """√(mᵢ/D) (p − e_y) at every position, with y drawn from p."""
+        dim = _class_dim(outputs)
+        p = outputs.detach().softmax(dim)
+        last = p.movedim(dim, -1)
+        drawn = torch.multinomial(last.reshape(-1, last.shape[-1]), 1, generator=generator).view(last.shape[:-1])
+        return p.scatter_add(dim, drawn.unsqueeze(dim), p.new_full((1,), -1.0).expand_as(drawn.unsqueeze(dim))).mul_(
+            self._mass(outputs, targets, dim) ** 0.5
+        )
+
+    def square_root(self, outputs: Tensor, targets: Any) -> Iterator[Tensor]:
+        """√(mᵢ p_c/D) (e_c − p) for every class c: Σ_c p_c (e_c − p)(e_c − p)ᵀ = diag p − p pᵀ."""
+        dim = _class_dim(outputs)
+        p = outputs.detach().softmax(dim)
+        mass = self._mass(outputs, targets, dim)
+        for c in range(p.shape[dim]):
+            r = -p
+            r.select(dim, c).add_(1)
+            yield r.mul_((mass * p.narrow(dim, c, 1)).sqrt())
 
     def _mass(self, outputs: Tensor, targets: Tensor, dim: int) -> Tensor | float:
         """mᵢ / D, a number when it is the same everywhere."""

@@ -39,7 +39,10 @@ class NegativeLogLikelihood(CrossEntropy):
 
     closed_form = False
     nonnegative = False
+    likelihood = False
     hessian = Loss.hessian
+    sample = Loss.sample
+    square_root = Loss.square_root
 
 
 def recognise(loss_fn: Any) -> Loss:
