@@ -2,7 +2,7 @@
 
 from quadric import operators, optim
 from quadric.core.errors import ConvergenceError, NotConverged, QuadricWarning, StepRejected
-from quadric.curvature import GGN, EmpiricalFisher, Fisher, Hessian, Jacobian
+from quadric.curvature import EKFAC, GGN, KFAC, EmpiricalFisher, Fisher, Hessian, Jacobian
 from quadric.linalg import (
     diagonal,
     inverse,
@@ -26,7 +26,9 @@ from quadric.operators import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "EKFAC",
     "GGN",
+    "KFAC",
     "ConvergenceError",
     "EmpiricalFisher",
     "Fisher",

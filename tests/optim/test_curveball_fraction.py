@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from oracles.derivatives import ggn, gradient
 from torch import nn
 
 import quadric
+from oracles.derivatives import ggn, gradient
 from quadric.optim import CurveBall
 
 F64 = torch.float64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -75,13 +76,22 @@ class Curvature(LinearOperator, Generic[Local]):
     def _route(self, local: Local) -> str:
         """Which way the products of this batch go."""
 
+    def _narrowed(self, local: Local, positions: Sequence[int]) -> Local:
+        """The same batch for vectors over some of the parameters; asked for only where the class restricts itself."""
+        raise TypeError(f"{type(self).__name__} has no products on some of its parameters alone.")
+
     def _apply(self, x: Tensor) -> Tensor:
-        space = self.space
+        return self._products(x, self.space)
+
+    def _products(self, x: Tensor, space: Space, positions: Sequence[int] | None = None) -> Tensor:
+        """C x, or C[I, I] x with I the parameters at some positions and `space` theirs."""
         columns = [space.unflatten(column) for column in x.unbind(1)]
         if self._single:
             local, retained = self._current(once=len(columns) == 1)
             self.routes = (self._route(local),)
-            products = [space.flatten(self._product(local, v, retained)) for v in columns]
+            local = local if positions is None else self._narrowed(local, positions)
+            with self._isolated():
+                products = [space.flatten(self._product(local, v, retained)) for v in columns]
             return products[0].unsqueeze(1) if len(products) == 1 else torch.stack(products, dim=1)
         total = torch.zeros_like(x)
         weights = 0.0
@@ -91,6 +101,7 @@ class Curvature(LinearOperator, Generic[Local]):
                 local = self._checked(batch)
                 weight = self._weight(local)
                 if weight > 0:
+                    local = local if positions is None else self._narrowed(local, positions)
                     for i, v in enumerate(columns):
                         product = self._product(local, v, i + 1 < len(columns))
                         total[:, i].add_(space.flatten(product), alpha=weight)
@@ -117,6 +128,11 @@ class Curvature(LinearOperator, Generic[Local]):
                 f"The loss is {float(loss)}: {where} NaN or infinity, so there is no curvature to speak of."
             )
         return local
+
+    def _isolated(self) -> AbstractContextManager[None]:
+        """For products, which run parts of the model again where blocks are checkpointed: buffers stay as they are."""
+        model = self.objective.model
+        return nullcontext() if next(model.buffers(), None) is None else untouched(model, self._random())
 
     def _random(self) -> RandomState:
         return RandomState.seeded(self.seed, self.space.device)

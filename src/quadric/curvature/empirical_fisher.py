@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -80,6 +80,9 @@ class EmpiricalFisher(Curvature[Sloped]):
             dots = dots - local.roots * (local.roots @ dots)
         along = slopes * over_examples(dots, slopes) if dots.numel() > 1 else slopes * dots[0]
         return local.linearization.vjp(along, retain=retain)
+
+    def _narrowed(self, local: Sloped, positions: Sequence[int]) -> Sloped:
+        return replace(local, linearization=local.linearization.narrowed(positions))
 
     def _weight(self, local: Sloped) -> float:
         return local.linearization.weight

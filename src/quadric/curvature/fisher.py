@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -62,6 +62,9 @@ class Fisher(Curvature[Sampled]):
         tangent = local.linearization.jvp(v)
         total = sum((s * block_dot(s, tangent, local.dims) for s in local.slopes), torch.zeros_like(tangent))
         return local.linearization.vjp(total / self.samples, retain=retain)
+
+    def _narrowed(self, local: Sampled, positions: Sequence[int]) -> Sampled:
+        return replace(local, linearization=local.linearization.narrowed(positions))
 
     def _weight(self, local: Sampled) -> float:
         return local.linearization.weight

@@ -29,6 +29,9 @@ class GGN(Curvature[Linearization]):
     def _product(self, local: Linearization, v: Sequence[Tensor], retain: bool) -> list[Tensor]:
         return local.ggn(v, retain=retain)
 
+    def _narrowed(self, local: Linearization, positions: Sequence[int]) -> Linearization:
+        return local.narrowed(positions)
+
     def _weight(self, local: Linearization) -> float:
         return local.weight
 

@@ -54,7 +54,8 @@ class Batch:
 def take_apart(batch: Any, unpack: Unpack | None = None) -> Batch:
     """The `Batch` of what a loader yields: a pair `(inputs, targets)`, tuple or list, or what `unpack` makes of it.
 
-    Raises TypeError for anything that is not a pair, ValueError when inputs and targets differ in number.
+    Raises TypeError for anything that is not a pair; without `unpack`, ValueError when inputs and targets differ in
+    number.
     """
     if isinstance(batch, Batch):
         return batch
@@ -68,27 +69,39 @@ def take_apart(batch: Any, unpack: Unpack | None = None) -> Batch:
     inputs, targets = pair
     if isinstance(inputs, list):
         inputs = tuple(inputs)
-    size_in, size_out = _examples(inputs), _examples(targets)
-    if size_in is not None and size_out is not None and size_in != size_out:
-        raise ValueError(
-            f"Inputs and targets disagree: {size_in} inputs, {size_out} targets (first dimensions). "
-            "Each example needs one target."
-        )
-    return Batch(inputs, targets, size_in or size_out or 1)
+    taken = Batch(inputs, targets, _examples(targets) or _examples(inputs) or 1)
+    wrong = disagreement(taken) if unpack is None else None
+    if wrong is not None:
+        raise ValueError(wrong)
+    return taken
+
+
+def disagreement(batch: Batch) -> str | None:
+    """A sentence where the first dimensions of inputs and targets differ, else None.
+
+    No error in itself: an LSTM has time in front, a graph has nodes. It explains a model or loss that failed.
+    """
+    inputs, targets = _examples(batch.inputs), _examples(batch.targets)
+    if inputs is None or targets is None or inputs == targets:
+        return None
+    return (
+        f"Inputs and targets disagree: {inputs} inputs, {targets} targets (first dimensions). "
+        "Each example needs one target."
+    )
 
 
 def is_batch(data: Any, unpack: Unpack | None = None) -> bool:
     """Whether `data` is one batch rather than an iterable of them.
 
-    A pair of pairs, `[(x₁, t₁), (x₂, t₂)]`, is two batches. With `unpack`, a tensor, a mapping, or a sequence that
-    holds a tensor directly is one batch.
+    A pair of pairs, `[(x₁, t₁), (x₂, t₂)]`, is two batches. With `unpack`, a tensor, a mapping, a sequence that
+    holds a tensor directly, or an object that can't be iterated is one batch.
     """
     if isinstance(data, (Batch, Mapping)):
         return True
     if unpack is not None:
-        return isinstance(data, Tensor) or (
-            isinstance(data, (tuple, list)) and any(isinstance(x, Tensor) for x in data)
-        )
+        if isinstance(data, (tuple, list)):
+            return any(isinstance(x, Tensor) for x in data)
+        return isinstance(data, Tensor) or not isinstance(data, Iterable)
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
     return not all(isinstance(part, Batch) or (isinstance(part, (tuple, list)) and len(part) == 2) for part in data)

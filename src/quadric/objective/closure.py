@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -92,6 +92,10 @@ class Closure:
         whole = self.objective.evaluate(self.batches[0])
         parts = self.objective.evaluate(list(self.batches[0].split(fraction)))
         return abs(whole - parts) <= 1e-5 * abs(whole)
+
+    def again(self) -> AbstractContextManager[None]:
+        """Within the block buffers and random numbers are a replay's: for passes that may run parts of the model again."""
+        return self._evaluation()
 
     def restore_buffers(self) -> None:
         """Undo what the first evaluation did to the model's buffers."""

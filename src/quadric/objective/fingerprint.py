@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import types
+from collections import deque
+from collections.abc import Hashable, Iterable
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
 
 from quadric.objective.batch import Batch
 
@@ -15,8 +20,19 @@ if TYPE_CHECKING:
     from quadric.objective.objective import Objective
 
 _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
-_OPAQUE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type)
-_DEPTH = 4
+_SEQUENCES = (list, tuple, set, frozenset, deque)
+_OPAQUE = (
+    types.BuiltinFunctionType,
+    types.ModuleType,
+    types.CodeType,
+    types.FrameType,
+    type,
+    Dataset,
+    DataLoader,
+    Optimizer,
+)
+_DEPTH = 16
+_OBJECT = 4
 _SAMPLE = 64
 
 
@@ -24,9 +40,10 @@ class Fingerprint:
     """The values of parameters, buffers and batch, and the plain attributes of every module and of the loss.
 
     Tensors count by value, so a change through `.data` or shared memory is seen: the 64-bit sum of their bits changes
-    with any one number, and a sample of them with their order. Plain attributes (numbers, strings, flags, containers
-    and objects of those) are followed into `model.config.scale` and the like. State outside of model, loss and batch (a
-    global variable, say) can't be seen. Cost: one reading of parameters, buffers and batch; memory: none to speak of.
+    with any one number, and a sample of them with their order. Plain attributes (numbers, strings, flags, arrays,
+    containers and objects of those) are followed into `model.config.scale` and the like, functions into what they close
+    over and the objective's own as well. State elsewhere can't be seen (a global variable, say), except for autocast.
+    Cost: one reading of parameters, buffers and batch; memory: none to speak of.
     """
 
     def __init__(self, objective: Objective, batch: Batch) -> None:
@@ -77,47 +94,108 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
 
 def _look(objective: Objective, batch: Batch) -> tuple[list[Any], list[Tensor]]:
     """What can be compared at sight, and the tensors."""
-    seen: list[Any] = []
+    device = objective.parameters[0].device.type
+    seen: list[Any] = [torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)]
     tensors: list[Tensor] = []
-    _follow(objective.model, seen, tensors, 0)
+    follow = _Follow(seen, tensors)
+    follow(objective.model, 0)
     if objective.loss is not None:
-        _follow(objective.loss.function, seen, tensors, 0)
+        follow(objective.loss.function, 0)
+    for function in (objective.prediction, objective._loss_of, objective.normalizer, objective.unpack):
+        if function is not None:
+            follow(function, 0)
     tensors.extend(batch.tensors())
     return seen, tensors
 
 
-def _follow(value: Any, seen: list[Any], tensors: list[Tensor], depth: int) -> None:
-    """Append what identifies `value`: atoms by value, the rest by identity and contents; and the tensors found.
+class _Follow:
+    """Append what identifies a value: atoms and arrays by value, the rest by identity and contents; and the tensors.
 
-    A module's children are followed to any depth, other objects to a few levels.
+    A module's children are followed to any depth, other objects to a few levels; each once, unless met again nearer by.
     """
-    kind = type(value)
-    if kind in _ATOMS:
-        seen.append(value)
-    elif isinstance(value, Tensor):
-        seen.append((id(value), value.requires_grad))
-        tensors.append(value)
-    elif isinstance(value, nn.Module):
+
+    def __init__(self, seen: list[Any], tensors: list[Tensor]) -> None:
+        self.seen = seen
+        self.tensors = tensors
+        self.met: dict[int, int] = {}
+
+    def __call__(self, value: Any, depth: int) -> None:
+        """Follow one value; an object deepens by `_OBJECT`, a container by 1."""
+        seen = self.seen
+        if type(value) in _ATOMS:
+            seen.append(value)
+            return
+        if isinstance(value, Tensor):
+            seen.append((id(value), value.requires_grad))
+            self.tensors.append(value)
+            return
+        number = id(value)
+        if depth >= _DEPTH or self.met.get(number, _DEPTH) <= depth:
+            seen.append(number)
+            return
+        self.met[number] = depth
+        if isinstance(value, nn.Module):
+            self.module(value, depth)
+        elif isinstance(value, dict):
+            for key, part in value.items():
+                seen.append(key if type(key) in _ATOMS else id(key))
+                self(part, depth + 1)
+        elif isinstance(value, _SEQUENCES):
+            seen.append(len(value))
+            for part in value:
+                self(part, depth + 1)
+        elif isinstance(value, (np.ndarray, np.generic)):
+            seen.append((value.shape, value.dtype.str, hash(value.tobytes())))
+        else:
+            self.object(value, depth + _OBJECT)
+
+    def module(self, value: nn.Module, depth: int) -> None:
+        """Its attributes, and its children as near as it is itself."""
+        seen = self.seen
         seen.append(id(value))
         for key, part in value.__dict__.items():
             if type(part) in _ATOMS:
                 seen.append(part)
+            elif key == "_modules":
+                for name, child in part.items():
+                    seen.append(name)
+                    self(child, 0)
             elif not isinstance(part, (dict, set)) or part:
                 seen.append(key)
-                _follow(part, seen, tensors, 0 if key == "_modules" else depth + 1)
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            seen.append(key if type(key) in _ATOMS else id(key))
-            _follow(part, seen, tensors, depth)
-    elif isinstance(value, (list, tuple, set)):
-        seen.append(len(value))
-        for part in value:
-            _follow(part, seen, tensors, depth)
-    elif isinstance(value, _OPAQUE) or depth >= _DEPTH or not hasattr(value, "__dict__"):
-        seen.append(id(value))
-        if isinstance(value, types.FunctionType) and value.__closure__ and depth < _DEPTH:
-            for cell in value.__closure__:
-                _follow(cell.cell_contents, seen, tensors, depth + 1)
-    else:
-        seen.append(id(value))
-        _follow(vars(value), seen, tensors, depth + 1)
+                self(part, depth + _OBJECT)
+
+    def object(self, value: Any, depth: int) -> None:
+        """What a function, a bound method, a partial or any other object holds."""
+        if isinstance(value, types.MethodType):
+            parts: Iterable[Any] = (value.__self__, value.__func__)
+        elif isinstance(value, partial):
+            parts = (value.func, value.args, value.keywords)
+        else:
+            self.seen.append(id(value))
+            if isinstance(value, _OPAQUE) or type(value).__module__.startswith("quadric."):
+                return
+            if isinstance(value, types.FunctionType):
+                self.seen.append(id(value.__code__))
+                parts = (value.__defaults__, value.__kwdefaults__, *map(_content, value.__closure__ or ()))
+            else:
+                parts = [slot.__get__(value) for slot in _slots(type(value)) if hasattr(value, slot.__name__)]
+        for part in parts:
+            self(part, depth)
+        if hasattr(value, "__dict__"):
+            self(vars(value), depth)
+
+
+def _content(cell: types.CellType) -> Any:
+    """What a closure holds of a variable; None for one not yet assigned."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+@cache
+def _slots(kind: Hashable) -> list[types.MemberDescriptorType]:
+    """The attributes that a class and its bases declare in `__slots__`."""
+    assert isinstance(kind, type)
+    members = (part for base in kind.__mro__ if "__slots__" in vars(base) for part in vars(base).values())
+    return [member for member in members if isinstance(member, types.MemberDescriptorType)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,7 +50,7 @@ class Linearization:
             self._attached = objective.loss_at(outputs, batch)
         self.loss = self._attached.detach()
         self.outputs: Tensor = outputs if isinstance(outputs, Tensor) else self._attached
-        self._structured = not isinstance(outputs, Tensor)
+        self._structured = "" if isinstance(outputs, Tensor) else type(outputs).__name__
         if taped:
             self._tape.finish([self.outputs])
         else:
@@ -105,7 +106,7 @@ class Linearization:
             )
         if self._structured:
             raise TypeError(
-                f"Gauss–Newton products need the prediction as one tensor, got {type(self.outputs).__name__} from "
+                f"Gauss–Newton products need the prediction as one tensor, got {self._structured} from "
                 "the model. Say which part is the prediction: Objective(..., prediction=lambda out: out.logits)."
             )
         if self.outputs.dim() == 0:
@@ -114,6 +115,13 @@ class Linearization:
                 "a vector of residuals r, which means ½‖r‖²."
             )
         return loss
+
+    def narrowed(self, positions: Sequence[int]) -> Linearization:
+        """The same tape and graph for vectors over the parameters at some positions alone."""
+        narrow = copy(self)
+        narrow.parameters = tuple(self.parameters[p] for p in positions)
+        narrow._double_reverse = None
+        return narrow
 
     # ---- products
 

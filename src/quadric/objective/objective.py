@@ -104,6 +104,7 @@ class Objective:
         Raises ValueError in place of torch's error where the batch lies on another device or has another dtype than the
         parameters, and TypeError where a model that needs inputs got no batch.
         """
+        self._check_current()
         try:
             outputs = batch.call(self.model)
         except RuntimeError as error:
@@ -114,6 +115,32 @@ class Objective:
                 raise TypeError("This model needs inputs: objective.on(batch), batch = (inputs, targets).") from error
             raise
         return outputs if self.prediction is None else self.prediction(outputs)
+
+    def _check_current(self) -> None:
+        """Raise where gradients can't be had or would miss the model: inference mode, parameters replaced or frozen.
+
+        Casts of the weights that autocast cached before they changed are dropped.
+        """
+        if torch.is_inference_mode_enabled():
+            raise ValueError(
+                "torch.inference_mode() switches derivatives off for good: leave it, or use torch.no_grad()."
+            )
+        if torch.is_autocast_enabled(self.parameters[0].device.type):
+            torch.clear_autocast_cache()
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            owner: Any = self.model
+            *path, leaf = name.split(".")
+            for step in path:
+                owner = owner._modules.get(step)
+                if owner is None:
+                    break
+            if owner is None or owner._parameters.get(leaf) is not parameter:
+                raise ValueError(
+                    f"Parameter {name!r} is no longer the tensor that this objective was made with: make a new Objective "
+                    "(and optimiser) after replacing modules or loading a state with assign=True."
+                )
+            if not parameter.requires_grad:
+                raise ValueError(f"Parameter {name!r} was frozen after this objective was made: make a new Objective.")
 
     def _explain_mismatch(self, batch: Batch, error: RuntimeError) -> None:
         space = self.space

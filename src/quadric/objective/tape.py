@@ -12,9 +12,10 @@ Memory: the arguments and outputs that the rules read, which are mostly those th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -38,8 +39,8 @@ class Call:
     """One recorded ATen call.
 
     `reads` has one entry per positional argument: None, a slot, a `View` of one, or a list of those for a list of
-    tensors. `writes` has one slot per output. `target` is set for a call that changes its first argument in place.
-    `frees` are the slots that nobody reads after it.
+    tensors. `writes` has one slot per output, `made` the shape and dtype of its value and so of its tangent. `target` is set for
+    a call that changes its first argument in place. `frees` are the slots that nobody reads after it.
     """
 
     func: Any
@@ -49,6 +50,7 @@ class Call:
     outputs: tuple[Any, ...]
     reads: list[Any]
     writes: list[int | None]
+    made: list[tuple[torch.Size, torch.dtype] | None]
     target: int | View | None = None
     frees: tuple[int, ...] = ()
 
@@ -68,6 +70,8 @@ class _Operator:
     in_place: bool
     rule: Rule
     hole: str | None
+    dropout: int | None
+    """Position of an argument `dropout_p`."""
 
 
 _OPERATORS: dict[Any, _Operator] = {}
@@ -87,6 +91,7 @@ def _operator(func: Any) -> _Operator:
             in_place=bool(writes) and writes[0],
             rule=rule,
             hole=_hole(func, rule),
+            dropout=next((i for i, a in enumerate(func._schema.arguments) if a.name == "dropout_p"), None),
         )
     return known
 
@@ -96,6 +101,13 @@ def _hole(func: Any, rule: Rule) -> str | None:
     if torch.Tag.inplace_view in func.tags:
         return f"{func} changes the shape of a tensor in place"
     return f"{func} draws random numbers and has no tangent rule" if rule.random else None
+
+
+def _hole_of_call(known: _Operator, func: Any, args: Any) -> str | None:
+    """Why this one call can't be taped: its operator can't, or it drops out inside a kernel that tells no mask."""
+    if known.dropout is not None and len(args) > known.dropout and args[known.dropout] > 0:
+        return f"{func} drops probabilities at random"
+    return known.hole
 
 
 @dataclass
@@ -130,8 +142,24 @@ class Tape(TorchDispatchMode):
         self._outputs: list[int | View | None] = []
         self._made: dict[int, list[tuple[Tensor, int]]] | None = {} if reversible else None
         self._first_reverse_slot: int | None = None
+        self._kept_in: dict[int, list[Call]] = {}
+        self._calls_indexed = 0
+        self._stance: Any = None
 
     # ---- recording
+
+    def __enter__(self) -> Self:
+        """Start recording. What `torch.compile` has made runs as it was written: compiled code would be opaque."""
+        if "torch._dynamo" in sys.modules:
+            self._stance = torch.compiler.set_stance("force_eager")
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        if self._stance is not None:
+            self._stance.__exit__(kind, error, trace)
+            self._stance = None
 
     def reverse(self) -> None:
         """From here on record a reverse pass through what was recorded, run without a graph of its own.
@@ -185,22 +213,32 @@ class Tape(TorchDispatchMode):
         if known.in_place:
             target = self._write_target(args[0])
             writes: list[int | None] = [_slot(target)]
+            made: list[Any] = [(args[0].shape, args[0].dtype)]
         else:
             writes = [self._new_slot(o) if isinstance(o, Tensor) and o.is_floating_point() else None for o in outputs]
             if writes == [None] * len(writes):
                 if any(isinstance(o, Tensor) and o.is_complex() for o in outputs):
                     self.hole = self.hole or f"{func} makes complex numbers"
                 return out
-        self.hole = self.hole or known.hole
+            made = [None if w is None else (o.shape, o.dtype) for w, o in zip(writes, outputs, strict=True)]
+        self.hole = self.hole or _hole_of_call(known, func, args)
         if known.in_place and out is not args[0]:
             self.hole = self.hole or f"{func} changes an argument that is not its result"
         kept = before if "arguments" in rule.keeps else _without_unread(before, reads, "others" in rule.keeps)
         left = tuple(outputs) if "output" in rule.keeps else ()
-        self.calls.append(Call(func, rule, kept, kwargs, left, reads, writes, target))
+        self.calls.append(Call(func, rule, kept, kwargs, left, reads, writes, made, target))
         return out
 
     def _copy_kept(self, tensor: Tensor) -> None:
-        """Before `tensor` is changed in place, give the calls that keep its memory a copy of the present values."""
+        """Before `tensor` is changed in place, give the calls that keep its memory a copy of the present values.
+
+        The calls are indexed by the memory they keep (and keep alive: no key is reused), each once, when the first
+        in-place change after it comes; a tape without such changes pays nothing.
+        """
+        for call in self.calls[self._calls_indexed :]:
+            for key in {t.untyped_storage()._cdata for t in _tensors((call.args, call.outputs))}:
+                self._kept_in.setdefault(key, []).append(call)
+        self._calls_indexed = len(self.calls)
         memory = tensor.untyped_storage()._cdata
 
         def saved(value: Any) -> Any:
@@ -208,7 +246,7 @@ class Tape(TorchDispatchMode):
                 return value.detach().clone() if value.untyped_storage()._cdata == memory else value
             return [saved(v) for v in value] if isinstance(value, (list, tuple)) else value
 
-        for call in self.calls:
+        for call in self._kept_in.pop(memory, ()):
             call.args = tuple(map(saved, call.args))
             call.outputs = tuple(map(saved, call.outputs))
 
@@ -305,6 +343,7 @@ class Tape(TorchDispatchMode):
             needed.update(w for w in call.writes if w is not None)
             calls.append(call)
         self.calls = calls[::-1]
+        self._kept_in = {}
         self._made = None if self._made is None else {}
 
     def jvp(self, tangents: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor | None]:
@@ -333,6 +372,14 @@ def _without_unread(args: tuple[Any, ...], reads: list[Any], others: bool) -> tu
     return tuple(
         a if r is None else [None] * len(r) if isinstance(r, list) else None for a, r in zip(args, reads, strict=True)
     )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part)
 
 
 def _slot(read: int | View) -> int:

@@ -57,10 +57,11 @@ class Walk:
         for slot in call.frees:
             self.values.pop(slot, None)
         if call.target is not None:
-            self._write(call.target, results[0])
+            self._write(call.target, _like(results[0], call.made[0]))
             return
-        for write, result in zip(call.writes, results, strict=False):
+        for write, made, result in zip(call.writes, call.made, results, strict=False):
             if write is not None and result is not None:
+                result = _like(result, made)
                 aliased = self.owned and any(result is t for t in tangents)
                 self.values[write] = result.clone() if aliased else result
 
@@ -99,6 +100,16 @@ class Walk:
         part.zero_() if result is None else part.copy_(result)
         self.values[target.slot] = value
         self.owned.add(target.slot)
+
+
+def _like(result: Any, made: tuple[torch.Size, torch.dtype] | None) -> Any:
+    """A rule's result with the shape and dtype of the value: constants broadcast and promote what moves."""
+    if result is None or made is None:
+        return result
+    shape, dtype = made
+    if result.dtype is not dtype:
+        result = result.to(dtype)
+    return result if result.shape == shape else result.expand(shape).contiguous()
 
 
 def _laid_out(value: Tensor, layout: Layout) -> Tensor:

@@ -18,9 +18,16 @@ from quadric.operators.selection import Selection
 
 
 class Dense(LinearOperator):
-    """A given matrix [m, n]; `symmetric` is read off its entries."""
+    """A given matrix [m, n]; `symmetric` is read off its entries unless told, as where it holds but for rounding."""
 
-    def __init__(self, matrix: Tensor, domain: Space | None = None, codomain: Space | None = None) -> None:
+    def __init__(
+        self,
+        matrix: Tensor,
+        domain: Space | None = None,
+        codomain: Space | None = None,
+        *,
+        symmetric: bool | None = None,
+    ) -> None:
         if not isinstance(matrix, Tensor) or matrix.dim() != 2 or not matrix.is_floating_point():
             got = f"{list(matrix.shape)} of {matrix.dtype}" if isinstance(matrix, Tensor) else type(matrix).__name__
             raise ValueError(f"Expected a floating-point matrix [m, n], got {got}.")
@@ -33,7 +40,7 @@ class Dense(LinearOperator):
             )
         super().__init__(domain, codomain)
         self.matrix = matrix
-        self.symmetric = rows == columns and bool((matrix == matrix.T).all())
+        self.symmetric = rows == columns and bool((matrix == matrix.T).all()) if symmetric is None else symmetric
 
     def _apply(self, x: Tensor) -> Tensor:
         return self.matrix @ x

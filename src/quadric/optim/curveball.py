@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quadric.objective.closure import Closure
 from quadric.objective.objective import Objective
-from quadric.optim.damping import Damping, ModelDamping, RatioDamping
+from quadric.optim.damping import Damping, ModelDamping, RatioDamping, largest_eigenvalue
 from quadric.optim.model import Direction, LocalModel, Vector
 from quadric.optim.optimizer import CurvatureOptimizer, Rejection, StepReport, Weights
 from quadric.optim.subspace import Local, Matrix, change, minimiser, share_within
@@ -39,14 +39,15 @@ class CurveBall(CurvatureOptimizer):
         curvature: "ggn", or None for no curvature: then Δz = g + ωw + λz, which with λ = 0 is heavy-ball momentum.
         curvature_fraction: share of each micro-batch's examples that G is taken on; the gradient is the whole batch's.
             Cheapest where examples do not meet in the model (no BatchNorm in train mode) and nothing is random.
-        curvature_interval: ρ and β are solved for every so many steps and kept in between.
+        curvature_interval: the curvature passes are taken every so many steps. The steps between are heavy-ball,
+            z ← ρ z − β (g + ωw), with the last ρ and β, at most 0.9 and the inverse of the largest curvature seen then.
         keep_gradient: leave the plain gradient in `.grad`, at the price of one more reverse pass.
 
     State: one buffer z per parameter. Cost: 7/3 of a gradient in matrix products (5/3 with ρ and β given), plus what
     the damping rule measures. Raises ValueError for settings out of range.
     """
 
-    _scalars = ("steps", "_separable", "_rho", "_beta", "_damping_state")
+    _scalars = ("steps", "_separable", "_rho", "_beta", "_lambda", "_stable", "_damping_state")
 
     def __init__(
         self,
@@ -79,11 +80,15 @@ class CurveBall(CurvatureOptimizer):
         self._separable: bool | None = None
         self._rho = 0.0
         self._beta = 0.0
+        self._lambda = 0.0
+        self._stable = 0.0
 
     # ---- one step
 
     def _advance(self, closure: Closure, weights: Weights) -> tuple[Tensor, StepReport]:
         z = self._buffers(weights)
+        if self.steps % self.curvature_interval:
+            return self._coast(closure, weights, z)
         wants_ratio = self.damping.wants_ratio(self.steps)
         wants_residual = self.damping.wants_residual(self.steps) and self.curvature_fraction == 1.0
         solves = self._solves()
@@ -99,13 +104,20 @@ class CurveBall(CurvatureOptimizer):
             if not all(np.isfinite(part).all() for part in local):
                 raise Rejection("the gradient or the curvature is not finite", model.loss)
         residual = _unexplained(model, directions, local) if wants_residual and local is not None else None
-        damping = self.damping.choose(local, residual, weights.lr[0] if weights.uniform else 0.0)
+        given = self.momentum is not None and self.step_size is not None
+        if solves or given:
+            self._lambda = self.damping.choose(local, residual, weights.lr[0] if weights.uniform else 0.0)
+        damping = self._lambda
         rho, beta = self._coefficients(local, damping) if solves and local is not None else (self._rho, self._beta)
-        if local is not None and solves and self.damping.bounded:
+        if local is not None:
+            self._stable = 1 / max(largest_eigenvalue(local[0], local[1]) + damping, 1e-300)
+        if local is not None and self.damping.bounded:
             rho, beta = self._bounded(closure, weights, model, local, damping, rho, beta)
         coefficients = np.array([-beta, rho - beta * damping][: 1 if z is None else 2])
         if not np.isfinite(coefficients).all():
             raise Rejection("the quadratic model has no finite minimiser", model.loss)
+        if local is None and not all(map(math.isfinite, torch.stack(torch._foreach_norm(u)).tolist())):
+            raise Rejection("the gradient is not finite", model.loss)
         moved = _combined(u, z, coefficients, in_place=not wants_ratio)
         if self.keep_gradient:
             self._leave_gradient(model, weights)
@@ -124,6 +136,21 @@ class CurveBall(CurvatureOptimizer):
         products = model.products + wants_ratio
         return model.loss, StepReport(float(model.loss), damping, rho, beta, predicted, actual, products)
 
+    def _coast(self, closure: Closure, weights: Weights, z: Vector | None) -> tuple[Tensor, StepReport]:
+        """A step without curvature: z ← ρ z − β (g + ωw), ρ and β from the last solve, kept to what is stable without it."""
+        model = LocalModel(closure, weights, 0.0)
+        u, _ = model.start(None)
+        norms = torch.stack(torch._foreach_norm(u)).tolist()
+        if not all(map(math.isfinite, [float(model.loss), *norms])):
+            raise Rejection("the loss or the gradient is not finite", model.loss)
+        rho, beta = min(max(self._rho, 0.0), 0.9), min(max(self._beta, 0.0), self._stable)
+        moved = _combined(u, z, np.array([-beta, rho]), in_place=True)
+        _move(closure, weights, moved, model.loss, measure=False)
+        for w, v in zip(weights.tensors, moved, strict=True):
+            self.state[w]["z"] = v
+        self.steps += 1
+        return model.loss, StepReport(float(model.loss), None, rho, beta)
+
     def _splits(self, closure: Closure) -> bool:
         """Whether the share that G is taken on can be a part of the gradient's pass; found out at the first step."""
         if not 0 < self.curvature_fraction < 1 or len(closure.batches) != 1:
@@ -137,7 +164,7 @@ class CurveBall(CurvatureOptimizer):
         given = self.momentum is not None and self.step_size is not None
         if given:
             self._rho, self._beta = float(self.param_groups[0]["momentum"]), float(self.step_size or 0.0)
-        return not given and self.steps % self.curvature_interval == 0
+        return not given
 
     def _coefficients(self, local: Local, damping: float) -> tuple[float, float]:
         """ρ and β: the minimiser of the damped model over ρ z − β Δz, those that are given kept as they are."""
@@ -193,6 +220,11 @@ class CurveBall(CurvatureOptimizer):
 
     @_damping_state.setter
     def _damping_state(self, state: dict[str, Any]) -> None:
+        if set(state) != set(vars(self.damping)):
+            raise ValueError(
+                f"Expected the state of a {type(self.damping).__name__} (with {sorted(vars(self.damping))}), got one with "
+                f"{sorted(state)}: give this CurveBall the damping= that the saved one had."
+            )
         vars(self.damping).update(state)
 
 
@@ -241,10 +273,13 @@ def _move(closure: Closure, weights: Weights, moved: Vector, loss: Tensor, *, me
                 w.add_(v, alpha=lr)
         if not measure:
             return None
-        after = closure.value()
-        if not bool(torch.isfinite(after)):
+        try:
+            after = closure.value()
+            if not bool(torch.isfinite(after)):
+                raise Rejection("the loss after the step is not finite", loss)
+        except BaseException:
             torch._foreach_copy_(weights.tensors, before)
-            raise Rejection("the loss after the step is not finite", loss)
+            raise
     return float(loss) + penalty - float(after) - weights.decay_loss()
 
 

@@ -94,6 +94,9 @@ class ModelDamping(Damping):
       undo it. With a averaged over batches (numerator and denominator apart), s × 1.1 if a < 1/2, s / 1.1 if a > 0.8.
       This costs nothing: g′ᵀs and sᵀC′s are entries of the next step's 2×2 system.
 
+    s stays between `smallest` and `greatest`: where λ outweighs C by far, steps are so short that a is all noise, and
+    nothing would bring λ back. A rejected step may go beyond.
+
     On a small batch the model can be flat where the loss is not, so a step that promises more than a never-negative
     loss has to lose is shortened until it does not (`bounded`).
 
@@ -115,6 +118,7 @@ class ModelDamping(Damping):
     interval: int = 10
     memory: float = 0.9
     smallest: float = 0.05
+    greatest: float = 10.0
 
     def wants_ratio(self, step: int) -> bool:
         """Often at first, then every so often."""
@@ -144,14 +148,14 @@ class ModelDamping(Damping):
         self.mean_curvature = self.memory * self.mean_curvature + (1 - self.memory) * curvature
         self.mean_agreement = self.memory * self.mean_agreement + (1 - self.memory) * (curvature - slope)
         if self.mean_agreement < 0.5 * self.mean_curvature:
-            self.scale *= 1.1
+            self.scale = min(self.scale * 1.1, self.greatest)
         elif self.mean_agreement > 0.8 * self.mean_curvature:
             self.scale = max(self.scale / 1.1, self.smallest)
 
     def learn(self, ratio: float) -> None:
         """More damping where the undamped model promised too much, less where it kept its word."""
         if not ratio >= 0.25:
-            self.scale *= 1.5
+            self.scale = min(self.scale * 1.5, self.greatest)
         elif ratio > 0.75 and self.mean_agreement >= 0.6 * self.mean_curvature:
             self.scale = max(self.scale / 1.5, self.smallest)
 

@@ -124,11 +124,12 @@ class LocalModel:
         coefficients = list(coefficients)
         self.products += 1
         total: Vector | None = None
-        for i, lin in enumerate(self._parts()):
-            cotangent = self._slopes[i].clone()
-            for c, d in zip(coefficients, directions, strict=True):
-                cotangent.add_(d.curved[i], alpha=c)
-            total = self._add(total, lin.vjp(cotangent), self._shares[i] if len(self._shares) > 1 else 1.0)
+        with self.closure.again():
+            for i, lin in enumerate(self._parts()):
+                cotangent = self._slopes[i].clone()
+                for c, d in zip(coefficients, directions, strict=True):
+                    cotangent.add_(d.curved[i], alpha=c)
+                total = self._add(total, lin.vjp(cotangent), self._shares[i] if len(self._shares) > 1 else 1.0)
         assert total is not None
         self._decay(total, [w.detach() for w in self.weights.tensors])
         for c, d in zip(coefficients, directions, strict=True):
@@ -138,7 +139,8 @@ class LocalModel:
     def plain_gradient(self) -> Vector:
         """The gradient of f alone, without weight decay."""
         if self.fraction == 1 and self._retained is not None:
-            return self.weights.pick(self._retained.vjp(self._retained.loss_gradient))
+            with self.closure.again():
+                return self.weights.pick(self._retained.vjp(self._retained.loss_gradient))
         plain = replace(self.weights, weight_decay=[0.0] * len(self.weights.tensors))
         return LocalModel(self.closure, plain, fraction=0.0).start(None)[0]
 

@@ -100,15 +100,21 @@ class CurvatureOptimizer(torch.optim.Optimizer):
     _scalars: tuple[str, ...] = ()
 
     def __init__(self, params: Objective | Iterable[Any], defaults: dict[str, Any]) -> None:
-        for name in ("lr", "weight_decay"):
-            value = defaults[name]
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-                raise ValueError(f"Expected {name} to be a finite number ≥ 0, got {value!r}.")
+        _check_settings(defaults)
         if isinstance(params, Objective):
             params = list(params.parameters)
         super().__init__(params, defaults)
         self.last_step: StepReport | None = None
         self._rejections = 0
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's; raises ValueError for an lr or weight_decay that is negative or not finite."""
+        _check_settings({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything, so that copies and pickles are complete (schedulers put a `step` of their own on the object)."""
+        return {name: value for name, value in self.__dict__.items() if name != "step"}
 
     @abstractmethod
     def _advance(self, closure: Closure, weights: Weights) -> tuple[Tensor, StepReport]:
@@ -141,6 +147,9 @@ class CurvatureOptimizer(torch.optim.Optimizer):
             loss, report = self._advance(closure, weights)
         except Rejection as rejection:
             return self._reject(closure, rejection)
+        except BaseException:
+            closure.restore_buffers()
+            raise
         finally:
             closure.spent = True
         self._rejections = 0
@@ -202,7 +211,14 @@ class CurvatureOptimizer(torch.optim.Optimizer):
                 f"Expected a state of {type(self).__name__} (with {sorted(expected)}), got one with "
                 f"{sorted(numbers) if numbers is not None else 'no quadric entry'}."
             )
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != "quadric"})
         for name in expected - {"random"}:
             setattr(self, name, copy(numbers[name]))
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "quadric"})
         torch.set_rng_state(numbers["random"].cpu())
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    for name in ("lr", "weight_decay"):
+        value = settings[name]
+        if not isinstance(value, (int, float, Tensor)) or not math.isfinite(value) or value < 0:
+            raise ValueError(f"Expected {name} to be a finite number ≥ 0, got {value!r}.")

@@ -86,14 +86,24 @@ class CrossEntropy(Loss):
         )
 
     def square_root(self, outputs: Tensor, targets: Any) -> Iterator[Tensor]:
-        """√(mᵢ p_c/D) (e_c − p) for every class c: Σ_c p_c (e_c − p)(e_c − p)ᵀ = diag p − p pᵀ."""
+        """√(mᵢ p_c/D) (e_c − p) for every class c: Σ_c p_c (e_c − p)(e_c − p)ᵀ = diag p − p pᵀ.
+
+        Where an example has several positions, one of them after the other.
+        """
         dim = _class_dim(outputs)
         p = outputs.detach().softmax(dim)
         mass = self._mass(outputs, targets, dim)
         for c in range(p.shape[dim]):
             r = -p
             r.select(dim, c).add_(1)
-            yield r.mul_((mass * p.narrow(dim, c, 1)).sqrt())
+            r.mul_((mass * p.narrow(dim, c, 1)).sqrt())
+            if p.dim() <= 2:
+                yield r
+                continue
+            for position in range(p.shape[2:].numel()):
+                one = torch.zeros_like(r).flatten(2)
+                one[:, :, position] = r.flatten(2)[:, :, position]
+                yield one.view(r.shape)
 
     def _mass(self, outputs: Tensor, targets: Tensor, dim: int) -> Tensor | float:
         """mᵢ / D, a number when it is the same everywhere."""

@@ -173,7 +173,8 @@ def masked_fill(call: Any, x: Tensor | None, _: Any = None, value: Tensor | None
     """Zero under the mask; the tangent of the filling value there, if it has one."""
     mask = call.args[1]
     if x is None:
-        return mask * value
+        assert value is not None
+        return _spread(call, torch.zeros_like(value).masked_fill(mask, value))
     return x.masked_fill(mask, 0) if value is None else x.masked_fill(mask, value)
 
 

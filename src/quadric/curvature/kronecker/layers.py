@@ -1,0 +1,179 @@
+"""Layers whose curvature has a form of its own, and their calls as sums of outer products.
+
+A layer's per-example gradient is Σ_t g_t a_tᵀ over the places t at which its weights are used: tokens, pixels, calls.
+`sides` gives a [N, T, d] and g [N, T, out] of one call; a holds a last 1 for a bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.RMSNorm)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Parameters that share one block: positions among the objective's parameters, and the modules that use them."""
+
+    name: str
+    kind: str
+    """ "linear", "convolution", "embedding" or "norm"."""
+    modules: tuple[nn.Module, ...]
+    weight: int | None
+    bias: int | None
+
+    @property
+    def positions(self) -> list[int]:
+        """Weight and bias, those that there are."""
+        return [p for p in (self.weight, self.bias) if p is not None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which layers have a form of their own, and why the other parameters have a diagonal block."""
+
+    layers: tuple[Layer, ...]
+    rest: dict[int, str] = field(default_factory=dict)
+
+    def without(self, layers: Sequence[Layer], reason: str) -> Plan:
+        """The plan with some layers moved to the rest."""
+        moved = {p: reason for layer in layers for p in layer.positions}
+        return Plan(tuple(layer for layer in self.layers if layer not in layers), {**self.rest, **moved})
+
+
+def plan(model: nn.Module, parameters: Sequence[Tensor]) -> Plan:
+    """The layers of a model in the order of the parameters."""
+    owners: dict[int, list[tuple[str, nn.Module, str]]] = {}
+    for name, module in model.named_modules():
+        for role, parameter in module._parameters.items():
+            if parameter is not None:
+                owners.setdefault(id(parameter), []).append((name, module, role))
+    position = {id(p): i for i, p in enumerate(parameters)}
+    layers: list[Layer] = []
+    rest: dict[int, str] = {}
+    taken: set[int] = set()
+    for i, p in enumerate(parameters):
+        if i in taken:
+            continue
+        users = owners[id(p)]
+        kinds = {_kind(module) for _, module, _ in users}
+        roles = {role for _, _, role in users}
+        kind = next(iter(kinds)) if len(kinds) == 1 else None
+        if kind is None or len(roles) > 1 or not roles <= {"weight", "bias"}:
+            rest[i] = _why_not(users)
+            continue
+        modules = tuple(module for _, module, _ in users)
+        role = next(iter(roles))
+        bias = i if role == "bias" else _common_bias(modules, owners, position)
+        layers.append(Layer(users[0][0], kind, modules, i if role == "weight" else None, bias))
+        taken.update(layers[-1].positions)
+    return Plan(tuple(layers), rest)
+
+
+def _common_bias(
+    modules: tuple[nn.Module, ...], owners: dict[int, list[tuple[str, nn.Module, str]]], position: dict[int, int]
+) -> int | None:
+    """The bias that goes with a weight: one that the same modules use, and no other."""
+    bias = modules[0]._parameters.get("bias")
+    if bias is None or id(bias) not in position:
+        return None
+    same = {id(module) for _, module, role in owners[id(bias)] if role == "bias"} == {id(m) for m in modules}
+    return position[id(bias)] if same else None
+
+
+def _kind(module: nn.Module) -> str | None:
+    if isinstance(module, nn.Linear):
+        return "linear"
+    if isinstance(module, CONVOLUTIONS):
+        return "convolution" if module.groups == 1 and not module.transposed else None
+    if isinstance(module, nn.Embedding):
+        return "embedding" if module.max_norm is None and not module.scale_grad_by_freq and not module.sparse else None
+    return "norm" if isinstance(module, NORMS) else None
+
+
+def _why_not(users: Sequence[tuple[str, nn.Module, str]]) -> str:
+    names = ", ".join(f"{name or 'the model'} ({type(module).__name__})" for name, module, _ in users)
+    if len(users) > 1:
+        return f"shared between {names}, which use it in different ways"
+    if isinstance(users[0][1], CONVOLUTIONS):
+        return f"a convolution with groups: {names}"
+    if isinstance(users[0][1], nn.Embedding):
+        return f"an embedding with max_norm, scale_grad_by_freq or sparse gradients: {names}"
+    return f"no Kronecker form is known for {names}"
+
+
+# ---- one call as a sum of outer products
+
+
+def sides(layer: Layer, module: nn.Module, x: Tensor, slope: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """a [N, T, d] and g [N, T, out] of one call with input x and the gradient `slope` in its output.
+
+    For an embedding a is the index [N, T], and g is zero at its padding index; for a norm both are [N, T, channels].
+    """
+    if layer.kind == "linear":
+        g = _rows(slope)
+        return _with_bias(layer, _rows(x).to(dtype), g), g.to(dtype)
+    if layer.kind == "convolution":
+        dims = len(module.kernel_size)  # type: ignore[arg-type]
+        x, slope = (t if t.dim() == dims + 2 else t.unsqueeze(0) for t in (x, slope))
+        g = slope.flatten(2).transpose(1, 2).to(dtype)
+        return _with_bias(layer, patches(x, module).to(dtype) if layer.weight is not None else g, g), g
+    if layer.kind == "embedding":
+        index = x.reshape(x.shape[0], -1) if x.dim() > 0 else x.view(1, 1)
+        g = slope.reshape(*index.shape, -1).to(dtype)
+        padding: Any = module.padding_idx
+        return index, g if padding is None else g * (index != padding).unsqueeze(2)
+    hat = _normalised(module, x)
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        width = torch.Size(module.normalized_shape).numel()
+        lead = x.shape[0] if x.dim() > len(module.normalized_shape) else 1
+        return hat.reshape(lead, -1, width).to(dtype), slope.reshape(lead, -1, width).to(dtype)
+    hat, slope = (t.reshape(*t.shape[:2], -1).transpose(1, 2).to(dtype) for t in (hat, slope))
+    return hat, slope
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[0] if x.dim() > 1 else 1, -1, x.shape[-1])
+
+
+def _with_bias(layer: Layer, a: Tensor, g: Tensor) -> Tensor:
+    ones = a.new_ones(*g.shape[:2], 1)
+    if layer.weight is None:
+        return ones
+    return a if layer.bias is None else torch.cat([a, ones], 2)
+
+
+def patches(x: Tensor, module: nn.Module) -> Tensor:
+    """What a convolution multiplies its weight with: [N, places, channels · kernel], channels slowest."""
+    conv: Any = module
+    mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+    x = F.pad(x, conv._reversed_padding_repeated_twice, mode=mode)
+    dims = len(conv.kernel_size)
+    for i in range(dims):
+        x = x.unfold(2 + i, conv.dilation[i] * (conv.kernel_size[i] - 1) + 1, conv.stride[i])[..., :: conv.dilation[i]]
+    places, kernel = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
+    x = x.permute(0, *places, 1, *kernel)
+    return x.reshape(x.shape[0], x.shape[1 : 1 + dims].numel(), -1)
+
+
+def _normalised(module: nn.Module, x: Tensor) -> Tensor:
+    """What a norm multiplies its weight with."""
+    norm: Any = module
+    if isinstance(module, nn.LayerNorm):
+        return F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
+    if isinstance(module, nn.RMSNorm):
+        return F.rms_norm(x, norm.normalized_shape, eps=norm.eps)
+    if isinstance(module, nn.GroupNorm):
+        return F.group_norm(x, norm.num_groups, eps=norm.eps)
+    own = module.training or norm.running_mean is None
+    mean, variance = (None, None) if own else (norm.running_mean, norm.running_var)
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
+        return F.instance_norm(x, mean, variance, use_input_stats=own, eps=norm.eps)
+    return F.batch_norm(x, mean, variance, training=own, eps=norm.eps)

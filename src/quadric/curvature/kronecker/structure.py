@@ -1,0 +1,144 @@
+"""What K-FAC and EKFAC share: a live block-diagonal operator with one block for each layer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from quadric.core.space import Space
+from quadric.curvature.kronecker.coverage import Coverage, Covered, covered, place
+from quadric.curvature.kronecker.factors import Factors, collect
+from quadric.curvature.kronecker.layers import Layer, Plan
+from quadric.curvature.kronecker.passes import KINDS, Source
+from quadric.curvature.retained import Retained
+from quadric.objective.batch import Batch, is_batch
+from quadric.objective.losses import Loss
+from quadric.objective.objective import Objective
+from quadric.operators.block_diagonal import BlockDiagonal
+from quadric.operators.dense import Dense
+from quadric.operators.diagonal import Diagonal
+from quadric.operators.operator import LinearOperator
+from quadric.operators.selection import Selection
+
+
+class KroneckerFactored(BlockDiagonal):
+    """diag over layers of Kronecker-factored blocks; norms get a dense block, anything else a diagonal one.
+
+    The blocks are computed when first asked for and again when parameters, buffers, modes or the single batch have
+    changed; an iterable of batches is read only then. All queries with a closed form for block-diagonal operators and
+    their blocks hold.
+    """
+
+    symmetric = True
+    positive_semidefinite = True
+
+    def __init__(
+        self,
+        objective: Objective,
+        data: Any = None,
+        *,
+        fisher: str = "exact",
+        sharing: str = "expand",
+        samples: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(objective, Objective):
+            raise TypeError(f"Expected a quadric.Objective, got {type(objective).__name__}: Objective(model, loss_fn).")
+        if fisher not in KINDS:
+            raise ValueError(f"Expected fisher to be one of {', '.join(map(repr, KINDS))}, got {fisher!r}.")
+        if sharing not in ("expand", "reduce"):
+            raise ValueError(f"Expected sharing='expand' or sharing='reduce', got {sharing!r}.")
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise ValueError(f"Expected samples to be a positive integer, got {samples!r}.")
+        _check_loss(objective, fisher)
+        LinearOperator.__init__(self, objective.space)
+        self.objective = objective
+        self.data = data
+        self.sharing = sharing
+        self._source = Source(fisher, samples, seed)
+        self._single = data is not None and is_batch(data, objective.unpack)
+        self._retained: Retained[tuple[BlockDiagonal, Coverage]] = Retained()
+
+    @property
+    def domain(self) -> Space:
+        """The objective's space, as it is now."""
+        return self.objective.space
+
+    codomain = domain
+
+    @property
+    def blocks(self) -> tuple[LinearOperator, ...]:  # type: ignore[override]
+        """The blocks, at the parameters as they are now."""
+        return self._now()[0].blocks
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:  # type: ignore[override]
+        """The coordinates that each block acts on."""
+        return self._now()[0].selections
+
+    @property
+    def coverage(self) -> Coverage:
+        """What each parameter got, and why."""
+        return self._now()[1]
+
+    @abstractmethod
+    def _block(self, layer: Layer, factors: Factors, space: Space) -> LinearOperator:
+        """The block of a layer with Kronecker factors."""
+
+    def _prepare(self, chosen: Plan, factors: Factors) -> None:
+        """What must be known of all layers before the first block is made."""
+
+    def _now(self) -> tuple[BlockDiagonal, Coverage]:
+        batch = self.objective.batch(self.data) if self._single else Batch((), None, 1)
+        value, _ = self._retained.get(self.objective, batch, self._make, self._source.seed, once=False)
+        return value
+
+    def _make(self) -> tuple[BlockDiagonal, Coverage]:
+        return self._assemble(*collect(self.objective, self.data, self._source, self.sharing))
+
+    def _assemble(self, chosen: Plan, factors: Factors) -> tuple[BlockDiagonal, Coverage]:
+        space = self.space
+        self._prepare(chosen, factors)
+        blocks: list[tuple[int, LinearOperator, Selection, Covered]] = []
+        for layer in chosen.layers:
+            where = place(layer, space)
+            block = (
+                second_moment(factors.slopes[layer].value, where.space)
+                if layer.kind == "norm"
+                else self._block(layer, factors, where.space)
+            )
+            blocks.append((layer.positions[0], block, where, covered(layer, space)))
+        for p, reason in chosen.rest.items():
+            where = Selection.of_tensors(space, [p])
+            block = Diagonal(factors.diagonals[p].value.reshape(-1), where.space)
+            blocks.append((p, block, where, Covered((space.names[p],), "diagonal", reason)))
+        blocks.sort(key=lambda entry: entry[0])
+        operator = BlockDiagonal([b for _, b, _, _ in blocks], space, [s for _, _, s, _ in blocks])
+        return operator, Coverage(tuple(c for *_, c in blocks))
+
+
+def second_moment(matrix: Tensor, space: Space | None = None) -> Dense:
+    """A second moment as an operator that knows it is one."""
+    dense = Dense(matrix, space, symmetric=True)
+    dense.positive_semidefinite = True
+    return dense
+
+
+def _check_loss(objective: Objective, fisher: str) -> None:
+    loss = objective.loss
+    if loss is None:
+        raise ValueError(
+            "The model returns its own loss, so there are no outputs to take gradients in and no K-FAC. Use "
+            "quadric.Hessian, or give prediction= and a loss_fn."
+        )
+    known = type(loss).square_root if fisher == "exact" else type(loss).sample
+    if fisher != "empirical" and known in (Loss.square_root, Loss.sample):
+        wanted = (
+            "one of torch's element-wise losses or cross-entropy"
+            if fisher == "exact"
+            else "cross-entropy, squared error or binary cross-entropy with logits"
+        )
+        got = getattr(loss.function, "__name__", type(loss.function).__name__)
+        raise ValueError(f'K-FAC with fisher={fisher!r} needs {wanted}, got {got}. Use fisher="empirical".')
