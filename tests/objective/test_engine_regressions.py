@@ -1,4 +1,4 @@
-"""The engine on what it once got wrong: mixed precision, many writes, compiled models, dropout in kernels, odd batches."""
+"""The engine on what it once got wrong: mixed precision, many writes, compiled models, odd batches and the like."""
 
 import functools
 import time

@@ -28,8 +28,8 @@ class Hessian(Curvature[TapedGradient | GradientGraph]):
                 return taped
             if "_weight_norm_interface" in taped.hole:
                 raise NotImplementedError(
-                    "torch's second derivative of weight_norm is wrong on the CPU (not even symmetric), so there is no exact "
-                    "Hessian. Gauss–Newton products (quadric.GGN) are right; or write the normalisation out."
+                    "torch's second derivative of weight_norm is wrong on the CPU (not even symmetric), so there is no "
+                    "exact Hessian. Gauss–Newton products (quadric.GGN) are right; or write the normalisation out."
                 )
         return GradientGraph(self.objective, batch)
 

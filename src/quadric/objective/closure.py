@@ -94,7 +94,7 @@ class Closure:
         return abs(whole - parts) <= 1e-5 * abs(whole)
 
     def again(self) -> AbstractContextManager[None]:
-        """Within the block buffers and random numbers are a replay's: for passes that may run parts of the model again."""
+        """Within the block buffers and random numbers are a replay's: for passes that may run parts of the model."""
         return self._evaluation()
 
     def restore_buffers(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import types
 from collections import deque
-from collections.abc import Hashable, Iterable
-from functools import cache, partial
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,16 +21,7 @@ if TYPE_CHECKING:
 
 _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _SEQUENCES = (list, tuple, set, frozenset, deque)
-_OPAQUE = (
-    types.BuiltinFunctionType,
-    types.ModuleType,
-    types.CodeType,
-    types.FrameType,
-    type,
-    Dataset,
-    DataLoader,
-    Optimizer,
-)
+_OPAQUE = (types.BuiltinFunctionType, types.ModuleType, types.CodeType, type, Dataset, DataLoader, Optimizer)
 _DEPTH = 16
 _OBJECT = 4
 _SAMPLE = 64
@@ -193,9 +184,8 @@ def _content(cell: types.CellType) -> Any:
         return None
 
 
-@cache
-def _slots(kind: Hashable) -> list[types.MemberDescriptorType]:
+def _slots(kind: type) -> Iterable[types.MemberDescriptorType]:
     """The attributes that a class and its bases declare in `__slots__`."""
-    assert isinstance(kind, type)
-    members = (part for base in kind.__mro__ if "__slots__" in vars(base) for part in vars(base).values())
-    return [member for member in members if isinstance(member, types.MemberDescriptorType)]
+    for base in kind.__mro__:
+        if "__slots__" in vars(base):
+            yield from (part for part in vars(base).values() if isinstance(part, types.MemberDescriptorType))

@@ -136,8 +136,8 @@ class Objective:
                     break
             if owner is None or owner._parameters.get(leaf) is not parameter:
                 raise ValueError(
-                    f"Parameter {name!r} is no longer the tensor that this objective was made with: make a new Objective "
-                    "(and optimiser) after replacing modules or loading a state with assign=True."
+                    f"Parameter {name!r} is no longer the tensor that this objective was made with: make a new "
+                    "Objective (and optimiser) after replacing modules or loading a state with assign=True."
                 )
             if not parameter.requires_grad:
                 raise ValueError(f"Parameter {name!r} was frozen after this objective was made: make a new Objective.")

@@ -39,8 +39,8 @@ class Call:
     """One recorded ATen call.
 
     `reads` has one entry per positional argument: None, a slot, a `View` of one, or a list of those for a list of
-    tensors. `writes` has one slot per output, `made` the shape and dtype of its value and so of its tangent. `target` is set for
-    a call that changes its first argument in place. `frees` are the slots that nobody reads after it.
+    tensors. `writes` has one slot per output, `made` the shape and dtype of its value and so of its tangent.
+    `target` is set for a call that changes its first argument in place. `frees` are the slots that nobody reads after.
     """
 
     func: Any

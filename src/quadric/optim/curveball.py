@@ -137,7 +137,7 @@ class CurveBall(CurvatureOptimizer):
         return model.loss, StepReport(float(model.loss), damping, rho, beta, predicted, actual, products)
 
     def _coast(self, closure: Closure, weights: Weights, z: Vector | None) -> tuple[Tensor, StepReport]:
-        """A step without curvature: z ← ρ z − β (g + ωw), ρ and β from the last solve, kept to what is stable without it."""
+        """A step without curvature, z ← ρ z − β (g + ωw): the last ρ and β, kept to what is stable without it."""
         model = LocalModel(closure, weights, 0.0)
         u, _ = model.start(None)
         norms = torch.stack(torch._foreach_norm(u)).tolist()
@@ -222,8 +222,8 @@ class CurveBall(CurvatureOptimizer):
     def _damping_state(self, state: dict[str, Any]) -> None:
         if set(state) != set(vars(self.damping)):
             raise ValueError(
-                f"Expected the state of a {type(self.damping).__name__} (with {sorted(vars(self.damping))}), got one with "
-                f"{sorted(state)}: give this CurveBall the damping= that the saved one had."
+                f"Expected the state of a {type(self.damping).__name__} (with {sorted(vars(self.damping))}), got one "
+                f"with {sorted(state)}: give this CurveBall the damping= that the saved one had."
             )
         vars(self.damping).update(state)
 
