@@ -26,15 +26,19 @@ class RandomState:
         return cls(device, torch.get_rng_state(), cuda)
 
     @classmethod
-    def seeded(cls, seed: int, device: torch.device) -> RandomState:
-        """The state that `torch.manual_seed(seed)` would lead to."""
-        return _seeded(seed, device)
+    def seeded(cls, seed: Seed, device: torch.device) -> RandomState:
+        """The state that `torch.manual_seed(seed)` would lead to; a state is its own."""
+        return seed if isinstance(seed, RandomState) else _seeded(seed, device)
 
     def restore(self) -> None:
         """Make this the present state."""
         torch.set_rng_state(self.cpu)
         if self.accelerator is not None:
             torch.cuda.set_rng_state(self.accelerator, self.device)
+
+
+Seed = int | RandomState
+"""What fixes a model's random numbers: a number, or the state that a step of training began with."""
 
 
 @lru_cache(maxsize=64)

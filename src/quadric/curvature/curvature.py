@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from quadric.core.randomness import RandomState
+from quadric.core.randomness import RandomState, Seed
 from quadric.core.space import Space
 from quadric.curvature.retained import Retained
 from quadric.objective.batch import Batch, is_batch, not_finite
@@ -32,7 +32,7 @@ class Curvature(LinearOperator, Generic[Local]):
 
     symmetric = True
 
-    def __init__(self, objective: Objective, data: Any = None, *, seed: int = 0) -> None:
+    def __init__(self, objective: Objective, data: Any = None, *, seed: Seed = 0) -> None:
         if not isinstance(objective, Objective):
             raise TypeError(
                 f"Expected a quadric.Objective, got {type(objective).__name__}: "

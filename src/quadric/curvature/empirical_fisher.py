@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quadric.core.randomness import Seed
 from quadric.curvature.curvature import Curvature
 from quadric.curvature.example_slopes import example_slopes, over_examples, refuse_coupled
 from quadric.objective.batch import Batch
@@ -42,7 +43,7 @@ class EmpiricalFisher(Curvature[Sloped]):
 
     positive_semidefinite = True
 
-    def __init__(self, objective: Objective, data: Any = None, *, centered: bool = False, seed: int = 0) -> None:
+    def __init__(self, objective: Objective, data: Any = None, *, centered: bool = False, seed: Seed = 0) -> None:
         super().__init__(objective, data, seed=seed)
         refuse_coupled(objective)
         self.centered = centered

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quadric.core.randomness import Seed
 from quadric.curvature.curvature import Curvature
 from quadric.objective.batch import Batch
 from quadric.objective.linearization import Linearization
@@ -42,7 +43,7 @@ class Fisher(Curvature[Sampled]):
 
     positive_semidefinite = True
 
-    def __init__(self, objective: Objective, data: Any = None, *, samples: int = 1, seed: int = 0) -> None:
+    def __init__(self, objective: Objective, data: Any = None, *, samples: int = 1, seed: Seed = 0) -> None:
         super().__init__(objective, data, seed=seed)
         if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
             raise ValueError(f"Expected samples to be a positive integer, got {samples!r}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from quadric.core.randomness import RandomState
+from quadric.core.randomness import RandomState, Seed
 from quadric.objective.batch import Batch
 from quadric.objective.fingerprint import Fingerprint
 from quadric.objective.isolation import untouched
@@ -26,7 +26,7 @@ class Retained(Generic[Local]):
         self._kept: tuple[Fingerprint, Local] | None = None
 
     def get(
-        self, objective: Objective, batch: Batch, make: Callable[[], Local], seed: int, once: bool
+        self, objective: Objective, batch: Batch, make: Callable[[], Local], seed: Seed, once: bool
     ) -> tuple[Local, bool]:
         """The value, and whether it is kept. `make` runs on copies of the buffers with the random numbers of `seed`."""
         if self._kept is not None and self._kept[0].fits(objective, batch):

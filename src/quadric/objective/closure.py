@@ -93,6 +93,11 @@ class Closure:
         parts = self.objective.evaluate(list(self.batches[0].split(fraction)))
         return abs(whole - parts) <= 1e-5 * abs(whole)
 
+    @property
+    def random(self) -> RandomState:
+        """What every evaluation on this step draws from: the present state, once there has been one that state."""
+        return RandomState.now(self.objective.space.device) if self._start is None else self._start.random
+
     def again(self) -> AbstractContextManager[None]:
         """Within the block buffers and random numbers are a replay's: for passes that may run parts of the model."""
         return self._evaluation()

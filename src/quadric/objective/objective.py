@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -84,6 +85,15 @@ class Objective:
             layers = tuple(name.rpartition(".")[0] for name in self.names)
             self._space = seen = Space(self.names, shapes, dtypes, device, layers)
         return seen
+
+    def narrowed(self, positions: Sequence[int]) -> Objective:
+        """The same objective as a function of the parameters at some positions alone; the others are constants."""
+        if list(positions) == list(range(len(self.parameters))):
+            return self
+        narrow = copy(self)
+        narrow.names = tuple(self.names[p] for p in positions)
+        narrow.parameters = tuple(self.parameters[p] for p in positions)
+        return narrow
 
     def on(self, *data: Any) -> Closure:
         """The closure of one step on a batch; several batches are micro-batches of one step."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from quadric.core.randomness import RandomState
+from quadric.core.randomness import RandomState, Seed
 from quadric.curvature.example_slopes import example_slopes, refuse_coupled
 from quadric.curvature.kronecker.layers import Layer, Plan, sides
 from quadric.objective.batch import not_finite
@@ -31,7 +31,7 @@ class Source:
 
     fisher: str
     samples: int
-    seed: int
+    seed: Seed
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""λ in proportion to the curvature, by a share that answers to how the steps turn out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MEMORY = 0.9
+"""Weight of the past in running means."""
+
+
+@dataclass
+class RelativeDamping:
+    """λ = s · e, e the curvature along the gradient: the same steps whatever the loss is multiplied by.
+
+    e is gᵀC g / gᵀg or its running mean, whichever is larger. s answers to two tests, as in `ModelDamping`:
+
+    - on the same batch (Levenberg 1944, Marquardt 1963): s × 2 if γ < 1/4, s / 2 if γ > 3/4, γ being the actual over
+      the predicted reduction of the undamped model; a step that raises the loss is taken back, with s × 4;
+    - on the next batch: that batch's model along the last step has its minimum at a = 1 − g′ᵀs / sᵀC′s last steps from
+      where it began. With a averaged, s × 1.1 if a < 1/2: steps were more than half noise; and s is lowered only while
+      a > 0.6.
+
+    With `given`, a first λ, e is 1 and s starts there. With `adapt` False, λ stays as given.
+    """
+
+    given: float | None = None
+    adapt: bool = True
+    scale: float = 0.1
+    curvature: float = 1.0
+    mean_curvature: float = 0.0
+    mean_weight: float = 0.0
+    mean_agreement: float = 0.0
+    mean_step_curvature: float = 0.0
+
+    smallest: float = 1e-8
+    greatest: float = 1e6
+
+    def __post_init__(self) -> None:
+        if self.given is not None:
+            self.scale = self.given
+
+    @property
+    def value(self) -> float:
+        """λ."""
+        return self.scale if self.given is not None else self.scale * self.curvature
+
+    def see(self, curvature: float) -> None:
+        """Take note of this step's gᵀC g / gᵀg."""
+        self.mean_curvature = MEMORY * self.mean_curvature + (1 - MEMORY) * abs(curvature)
+        self.mean_weight = MEMORY * self.mean_weight + (1 - MEMORY)
+        self.curvature = max(abs(curvature), self.mean_curvature / self.mean_weight)
+
+    def compare(self, slope: float, curvature: float) -> None:
+        """Take note of g′ᵀs and sᵀC′s, s the last step."""
+        self.mean_step_curvature = MEMORY * self.mean_step_curvature + (1 - MEMORY) * curvature
+        self.mean_agreement = MEMORY * self.mean_agreement + (1 - MEMORY) * (curvature - slope)
+        if self.adapt and self.mean_agreement < 0.5 * self.mean_step_curvature:
+            self._multiply(1.1)
+
+    def learn(self, ratio: float) -> None:
+        """Take note of γ."""
+        if not self.adapt:
+            return
+        if not ratio >= 0.25:
+            self._multiply(2.0)
+        elif ratio > 0.75 and self.mean_agreement >= 0.6 * self.mean_step_curvature:
+            self._multiply(0.5)
+
+    def increase(self) -> None:
+        """After a step that was taken back or refused."""
+        if self.adapt:
+            self._multiply(4.0)
+
+    def raise_to(self, damping: float) -> None:
+        """At least so much, however large that is."""
+        unit = 1.0 if self.given is not None or self.curvature == 0 else self.curvature
+        self.scale = max(self.scale, damping / unit)
+
+    def _multiply(self, factor: float) -> None:
+        self.scale = min(max(self.scale * factor, self.smallest), self.greatest)
