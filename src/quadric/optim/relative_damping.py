@@ -20,7 +20,8 @@ class RelativeDamping:
       where it began. With a averaged, s × 1.1 if a < 1/2: steps were more than half noise; and s is lowered only while
       a > 0.6.
 
-    With `given`, a first λ, e is 1 and s starts there. With `adapt` False, λ stays as given.
+    The second test raises λ to no more than `most` curvatures: steps that are short beside the noise say nothing that
+    could bring it back. With `given`, a first λ, e is 1 and s starts there. With `adapt` False, λ stays as given.
     """
 
     given: float | None = None
@@ -32,6 +33,7 @@ class RelativeDamping:
     mean_agreement: float = 0.0
     mean_step_curvature: float = 0.0
 
+    most: float = 10.0
     smallest: float = 1e-8
     greatest: float = 1e6
 
@@ -54,7 +56,8 @@ class RelativeDamping:
         """Take note of g′ᵀs and sᵀC′s, s the last step."""
         self.mean_step_curvature = MEMORY * self.mean_step_curvature + (1 - MEMORY) * curvature
         self.mean_agreement = MEMORY * self.mean_agreement + (1 - MEMORY) * (curvature - slope)
-        if self.adapt and self.mean_agreement < 0.5 * self.mean_step_curvature:
+        noisy = self.mean_agreement < 0.5 * self.mean_step_curvature
+        if self.adapt and noisy and self.value < self.most * self.curvature:
             self._multiply(1.1)
 
     def learn(self, ratio: float) -> None:

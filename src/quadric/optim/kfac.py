@@ -1,0 +1,236 @@
+"""K-FAC: Kronecker-factored natural gradient, with step size and momentum from the exact quadratic model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quadric.core.errors import ConvergenceError
+from quadric.curvature import KFAC as Factored
+from quadric.curvature.kronecker.coverage import Coverage
+from quadric.linalg import inverse
+from quadric.objective.closure import Closure
+from quadric.objective.objective import Objective
+from quadric.operators import BlockDiagonal, Dense, Kronecker, LinearOperator, factored_damping
+from quadric.optim.model import LocalModel, Vector
+from quadric.optim.operator_model import inner
+from quadric.optim.optimizer import CurvatureOptimizer, Rejection, StepReport, Weights
+from quadric.optim.relative_damping import RelativeDamping
+from quadric.optim.subspace import change, minimiser, share_within
+from quadric.optim.trial import Trial
+
+
+class KFAC(CurvatureOptimizer):
+    """s ← −α P⁻¹g + μ s, w ← w + η s, with P ≈ F + (λ + ω)I Kronecker-factored and g the gradient with weight decay.
+
+    (α, μ) minimise the quadratic model of the exact Gauss–Newton matrix, damped by λ + ω, in the span of P⁻¹g and the
+    last step. Works untuned.
+
+    Args:
+        params: an `Objective`, or parameters or group dicts as torch takes them; groups may set `lr`, `weight_decay`.
+        lr: η, a multiplier of the step that schedulers drive. The model predicts the step actually taken.
+        damping: λ. None is a share of the curvature along the gradient (`RelativeDamping`); a number is the first λ.
+        momentum: μ; None solves for it at each step.
+        step_size: α; None solves for it at each step. With both given no tangent pass is taken.
+        weight_decay: ω, part of the model.
+        fisher: whose second moments the factors are: "mc" (one sample), "exact" or "empirical"; see `quadric.KFAC`.
+        sharing: "expand" or "reduce", over the places that share weights.
+        decay: of the factors' running average; the mean of all so far while that is shorter.
+        factor_interval: the factors take in every so many batches.
+        inverse_interval: P⁻¹ is made anew every so many steps, and at each of the first three.
+        adapt_damping: λ follows the ratio of actual to predicted reduction on the same batch, measured every
+            `ratio_interval` steps, and whether the next batch agrees with the last step. False keeps it.
+
+    `coverage` says what each parameter got. State: the last step, one tensor per parameter, the factors and their
+    inverses. Cost: a gradient, two tangent passes, the factors (`quadric.KFAC`), and two products with a layer's factors
+    for each. Raises ValueError for settings out of range. Reference: Martens and Grosse (2015), Optimizing neural
+    networks with Kronecker-factored approximate curvature, sections 6 and 7 (the damping rule is ours).
+    """
+
+    _scalars = ("steps", "_damping_state", "_factors")
+
+    def __init__(
+        self,
+        params: Objective | Iterable[Any],
+        lr: float = 1.0,
+        damping: float | None = None,
+        momentum: float | None = None,
+        step_size: float | None = None,
+        weight_decay: float = 0.0,
+        *,
+        fisher: str = "mc",
+        sharing: str = "expand",
+        decay: float = 0.95,
+        factor_interval: int = 1,
+        inverse_interval: int = 10,
+        ratio_interval: int = 5,
+        adapt_damping: bool = True,
+    ) -> None:
+        for name, value in (("damping", damping), ("momentum", momentum), ("step_size", step_size)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"Expected {name} to be None (automatic) or a finite number ≥ 0, got {value!r}.")
+        if not 0 <= decay < 1:
+            raise ValueError(f"Expected a decay from 0 to below 1, got {decay!r}.")
+        intervals = {
+            "factor_interval": factor_interval,
+            "inverse_interval": inverse_interval,
+            "ratio_interval": ratio_interval,
+        }
+        for name, interval in intervals.items():
+            if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+                raise ValueError(f"Expected {name} to be an integer ≥ 1, got {interval!r}.")
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.momentum = momentum
+        self.step_size = step_size
+        self.fisher = fisher
+        self.sharing = sharing
+        self.decay = decay
+        self.factor_interval = factor_interval
+        self.inverse_interval = inverse_interval
+        self.ratio_interval = ratio_interval
+        self.damping = RelativeDamping(damping, adapt_damping, smallest=1e-2)
+        self.steps = 0
+        self._operator: Factored | None = None
+        self._inverse: LinearOperator | None = None
+
+    @property
+    def coverage(self) -> Coverage:
+        """What each parameter got from K-FAC, and why. Raises ValueError before the first step."""
+        if self._operator is None:
+            raise ValueError("The layers are looked at in the first step: take one before asking for the coverage.")
+        return self._operator.coverage
+
+    # ---- one step
+
+    def _advance(self, closure: Closure, weights: Weights) -> tuple[Tensor, StepReport]:
+        model = LocalModel(closure, weights)
+        g, _ = model.start(None)
+        if not bool(torch.isfinite(model.loss)):
+            raise Rejection("the loss is not finite", model.loss)
+        direction, damping = self._direction(closure, weights, g, model.loss)
+        last = self._last(weights)
+        measured = self.damping.adapt and self.steps % self.ratio_interval == 0
+        if self.momentum is None or self.step_size is None:
+            pushed = [model.push(v) for v in ([direction] if last is None else [direction, last])]
+            curvature, metric, slope = model.gram(pushed)
+            if not (np.isfinite(curvature).all() and np.isfinite(slope).all()):
+                raise Rejection("the gradient or the curvature is not finite", model.loss)
+            c = self._coefficients(curvature + damping * metric, slope)
+            loss = closure.objective.loss
+            if loss is not None and loss.nonnegative:
+                c = share_within(curvature, slope, c, float(model.loss) + weights.decay_loss()) * c
+            if last is not None and weights.uniform:
+                eta = weights.lr[0]
+                self.damping.compare(eta * float(slope[1]), eta**2 * float(curvature[1, 1]))
+        else:
+            c = np.array([self.step_size, float(self.param_groups[0]["momentum"])][: 1 if last is None else 2])
+        step = list(torch._foreach_mul(direction, float(c[0])))
+        if last is not None:
+            torch._foreach_add_(step, last, alpha=float(c[1]))
+        moved = [eta * s for eta, s in zip(weights.lr, step, strict=True)]
+        predicted = self._predicted(model, moved) if measured else None
+        model.release()
+        actual = self._move(closure, weights, moved, model.loss, measured)
+        if predicted is not None and actual is not None:
+            self.damping.learn(actual / predicted if predicted > 0 else -math.inf)
+        for w, s in zip(weights.tensors, step, strict=True):
+            self.state[w]["step"] = s
+        self.steps += 1
+        report = StepReport(
+            float(model.loss), damping, float(c[1]) if len(c) > 1 else 0.0, float(c[0]), predicted, actual,
+            model.products + measured,
+        )  # fmt: skip
+        return model.loss, report
+
+    def _direction(self, closure: Closure, weights: Weights, g: Vector, loss: Tensor) -> tuple[Vector, float]:
+        """−P⁻¹ g and the λ in it."""
+        objective = closure.objective.narrowed(weights.moved)
+        if self._operator is None:
+            self._operator = Factored(objective, fisher=self.fisher, sharing=self.sharing)
+        operator = self._operator
+        if self.steps % self.factor_interval == 0:
+            operator.update(list(closure.batches), min(self.decay, 1 - 1 / (1 + self.steps // self.factor_interval)))
+        flat = objective.space.flatten(g)
+        squared = inner(flat, flat)
+        if not math.isfinite(squared):
+            raise Rejection("the gradient is not finite", loss)
+        if self._inverse is None or self.steps < 3 or self.steps % self.inverse_interval == 0:
+            if squared > 0:
+                self.damping.see(inner(flat, operator @ flat) / squared)
+            self._invert(operator, self.damping.value + sum(weights.weight_decay) / len(weights.weight_decay), loss)
+        assert self._inverse is not None
+        direction = self._inverse @ flat
+        return objective.space.unflatten(-direction), self.damping.value
+
+    def _invert(self, operator: Factored, damping: float, loss: Tensor) -> None:
+        now = BlockDiagonal(operator.blocks, operator.space, operator.selections)
+        try:
+            self._inverse = inverse(factored_damping(now, damping)).map(_explicit)
+        except ConvergenceError as found:
+            raise Rejection(f"the factors have no inverse ({found})", loss) from found
+
+    def _coefficients(self, a: Any, b: Any) -> Any:
+        """(α, μ): the minimiser of the damped model; what is given is kept."""
+        if len(b) == 1:
+            return np.array([self.step_size]) if self.step_size is not None else minimiser(a, b)
+        if self.momentum is not None:
+            mu = float(self.param_groups[0]["momentum"])
+            return np.array([float(minimiser(a[:1, :1], b[:1] + mu * a[:1, 1])[0]), mu])
+        if self.step_size is not None:
+            return np.array([self.step_size, float(minimiser(a[1:, 1:], b[1:] + self.step_size * a[1:, 0])[0])])
+        return minimiser(a, b)
+
+    def _predicted(self, model: LocalModel, moved: Vector) -> float:
+        """−M(ηs) of the undamped model."""
+        curvature, _, slope = model.gram([model.push(moved)])
+        return -change(curvature, slope, np.ones(1))
+
+    def _move(self, closure: Closure, weights: Weights, moved: Vector, loss: Tensor, measured: bool) -> float | None:
+        if not measured:
+            with torch.no_grad():
+                torch._foreach_add_(weights.tensors, moved)
+            return None
+        start = float(loss) + weights.decay_loss()
+        trial = Trial(closure, weights)
+        value = trial.value(moved)
+        if not math.isfinite(value):
+            trial.back()
+            raise Rejection("the loss after the step is not finite", loss)
+        trial.keep()
+        return start - value
+
+    def _last(self, weights: Weights) -> Vector | None:
+        if not all("step" in self.state[w] for w in weights.tensors):
+            return None
+        return [self.state[w]["step"] for w in weights.tensors]
+
+    def _raise_damping(self) -> None:
+        self.damping.increase()
+        self._inverse = None
+
+    @property
+    def _damping_state(self) -> dict[str, Any]:
+        return dict(vars(self.damping))
+
+    @_damping_state.setter
+    def _damping_state(self, state: dict[str, Any]) -> None:
+        vars(self.damping).update(state)
+
+    @property
+    def _factors(self) -> Any:
+        return None
+
+    @_factors.setter
+    def _factors(self, state: Any) -> None: ...
+
+
+def _explicit(block: LinearOperator) -> LinearOperator:
+    """The inverse as matrices: a product with one is faster than solving with its factorisation."""
+    if not isinstance(block, Kronecker):
+        return block
+    return Kronecker(Dense(block.left._dense()), Dense(block.right._dense()), block.space)

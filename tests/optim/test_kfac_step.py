@@ -1,0 +1,129 @@
+"""K-FAC against the same steps done with full matrices."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import quadric
+from oracles import assert_close, ggn, gradient
+from quadric.optim.kfac import KFAC
+
+F64 = torch.float64
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def cnn():
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Conv2d(3, 2, 2), nn.Tanh(), nn.Flatten(),
+        nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+PROBLEMS = {"mlp": (mlp, (4,)), "cnn-batch-norm": (cnn, (1, 5, 5))}
+
+
+def problem(name, count=9):
+    make, shape = PROBLEMS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = make().double()
+    generator = torch.Generator().manual_seed(20)
+    batches = []
+    for _ in range(count):
+        x = torch.randn(8, *shape, dtype=F64, generator=generator)
+        batches.append((x, x.reshape(8, -1)[:, :3].argmax(1)))
+    return model, nn.CrossEntropyLoss(), batches
+
+
+class DenseKFAC:
+    """The published algorithm on full matrices, with the factors of one batch taken from `quadric.KFAC`."""
+
+    def __init__(self, model, loss_fn, damping, weight_decay=0.0, lr=1.0, momentum=None, step_size=None, every=1):
+        self.model, self.loss_fn = model, loss_fn
+        self.objective = quadric.Objective(model, loss_fn)
+        self.damping, self.weight_decay, self.lr = damping, weight_decay, lr
+        self.momentum, self.step_size, self.every = momentum, step_size, every
+        self.blocks, self.inverse, self.last, self.steps = None, None, None, 0
+
+    def weights(self):
+        return torch.cat([p.detach().reshape(-1) for p in self.model.parameters()])
+
+    def factors(self, batch):
+        """One list of matrices per block: two for a Kronecker product, else the block itself. Each step draws anew."""
+        operator = quadric.KFAC(self.objective, batch, fisher="exact", seed=self.steps)
+        found = []
+        for block in operator.blocks:
+            kronecker = isinstance(block, quadric.operators.Kronecker)
+            found.append([block.left.to_dense(), block.right.to_dense()] if kronecker else [block.to_dense()])
+        return found, [s.indices for s in operator.selections]
+
+    def inverted(self, index, n):
+        whole = torch.zeros(n, n, dtype=F64)
+        shift = self.damping + self.weight_decay
+        for matrices, where in zip(self.blocks, index, strict=True):
+            if len(matrices) == 2:
+                a, b = matrices
+                pi = math.sqrt((a.trace() / len(a)) / (b.trace() / len(b)))
+                a = a + pi * math.sqrt(shift) * torch.eye(len(a), dtype=F64)
+                b = b + math.sqrt(shift) / pi * torch.eye(len(b), dtype=F64)
+                dense = torch.linalg.inv(torch.kron(a, b))
+            else:
+                dense = torch.linalg.inv(matrices[0] + shift * torch.eye(len(matrices[0]), dtype=F64))
+            whole[where.unsqueeze(1), where] = dense
+        return whole
+
+    def step(self, batch):
+        w = self.weights()
+        g = gradient(self.model, self.loss_fn, batch) + self.weight_decay * w
+        c = ggn(self.model, self.loss_fn, batch) + (self.weight_decay + self.damping) * torch.eye(len(w), dtype=F64)
+        new, index = self.factors(batch)
+        decay = min(0.95, 1 - 1 / (1 + self.steps))
+        self.blocks = new if self.blocks is None else [
+            [decay * a + (1 - decay) * b for a, b in zip(old, fresh, strict=True)]
+            for old, fresh in zip(self.blocks, new, strict=True)
+        ]  # fmt: skip
+        if self.steps < 3 or self.steps % self.every == 0:
+            self.inverse = self.inverted(index, len(w))
+        with torch.no_grad():
+            self.model(batch[0])  # the one forward that updates BatchNorm's statistics
+        direction = -self.inverse @ g
+        if self.step_size is not None:
+            step = self.step_size * direction + (0 if self.last is None else self.momentum * self.last)
+        else:
+            v = direction.unsqueeze(1) if self.last is None else torch.stack([direction, self.last], 1)
+            step = v @ torch.linalg.solve(v.T @ c @ v, -(v.T @ g))
+        self.last = step
+        self.steps += 1
+        with torch.no_grad():
+            sizes = [p.numel() for p in self.model.parameters()]
+            for p, s in zip(self.model.parameters(), (self.lr * step).split(sizes), strict=True):
+                p.add_(s.view_as(p))
+
+
+@pytest.mark.parametrize("name", list(PROBLEMS))
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight_decay": 0.05, "lr": 0.7}, {"momentum": 0.8, "step_size": 0.1}, {"inverse_interval": 3}],
+    ids=["automatic", "weight-decay-and-lr", "fixed", "inverse-every-3"],
+)
+def test_steps_are_those_of_full_matrices(name, options):
+    model, loss_fn, batches = problem(name)
+    twin = copy.deepcopy(model)
+    objective = quadric.Objective(model, loss_fn)
+    given = {"inverse_interval": 1, **options}
+    optimizer = KFAC(objective, damping=0.3, adapt_damping=False, fisher="exact", **given)
+    reference = {k: v for k, v in given.items() if k != "inverse_interval"}
+    dense = DenseKFAC(twin, loss_fn, 0.3, every=given["inverse_interval"], **reference)
+    for batch in batches:
+        optimizer.step(objective.on(batch))
+        dense.step(batch)
+        got = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+        assert_close(got, dense.weights(), rtol=1e-8)
+    for (key, a), b in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
+        assert torch.equal(a, b) or torch.allclose(a.double(), b.double(), rtol=1e-8), key
