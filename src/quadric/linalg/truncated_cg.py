@@ -21,9 +21,9 @@ SPACING = 1.3
 class Truncated:
     """x near the minimum of φ(x) = ½ xᵀ(A + λI)x − bᵀx, and how the iteration came there.
 
-    `model` is φ(x). `earlier` are a few of the iterates before x, the latest first. `negative_curvature` is the direction
-    of zero or negative curvature that ended the iteration, along which φ falls from x on, as long as the step that
-    would have been taken had its curvature had the other sign. `reason` says in words why the iteration ended.
+    `model` is φ(x). `earlier` are a few of the iterates before x, the latest first. `negative_curvature` is the
+    direction of zero or negative curvature that ended the iteration, along which φ falls from x on: as long as the step
+    that its curvature would have given with the other sign. `reason` says in words why the iteration ended.
     """
 
     solution: Tensor
@@ -50,8 +50,8 @@ def truncated_cg(
 
     After i iterations it ends where the last k = max(10, ⌈i/10⌉) of them brought less than k · `progress` of φ, or at
     the first direction of zero or negative curvature, at the rounding error of φ, or at `max_iterations`. A `start` is
-    used if it is a direction of descent with φ < 0 = φ(0), the iteration begins at zero otherwise. `preconditioner` is a
-    positive definite operator P ≈ (A + λI)⁻¹. Up to `keep` iterates before the last are kept.
+    used if it is a direction of descent with φ < 0 = φ(0); the iteration begins at zero otherwise. `preconditioner` is
+    a positive definite operator P ≈ (A + λI)⁻¹. Up to `keep` iterates before the last are kept.
 
     Cost: one product and 12 n operations an iteration, one product for a start; (5 + `keep`) n numbers. Raises
     ValueError where A is not known to be symmetric, b does not fit, or a product is not finite.

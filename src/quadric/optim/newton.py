@@ -79,8 +79,8 @@ class Newton(DampedOptimizer):
             self._look(model, operator)
         trial = Trial(closure, weights)
         start = float(model.loss) + weights.decay_loss()
-        for attempt in range(ATTEMPTS if self.adapt else 1):
-            damping, correction = self.damping.value, self.correction
+        for _ in range(ATTEMPTS if self.adapt else 1):
+            damping = self.damping.value
             direction = self._solve(model, operator)
             step = model.scaled(direction)
             predicted = -model.change(operator, step) if self.adapt else None
