@@ -22,6 +22,7 @@ from quadric.operators import (
     identity_like,
     sub_matrix,
 )
+from quadric.optim.minimize import minimize
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "inverse",
     "logdet",
     "low_rank",
+    "minimize",
     "nystrom_preconditioner",
     "operators",
     "optim",

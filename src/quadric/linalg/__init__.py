@@ -13,10 +13,12 @@ from quadric.linalg.range_finder import range_finder
 from quadric.linalg.solution import Solution
 from quadric.linalg.square_root import sample_normal, square_root
 from quadric.linalg.trace import trace
+from quadric.linalg.truncated_cg import Truncated, truncated_cg
 
 __all__ = [
     "Solution",
     "Tridiagonal",
+    "Truncated",
     "cg",
     "diagonal",
     "inverse",
@@ -30,4 +32,5 @@ __all__ = [
     "sample_normal",
     "square_root",
     "trace",
+    "truncated_cg",
 ]

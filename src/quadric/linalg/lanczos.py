@@ -22,10 +22,14 @@ class Tridiagonal:
     basis: Tensor
     remainder: float
 
+    def matrix(self) -> Tensor:
+        """T [m, m]."""
+        off = self.off_diagonal
+        return torch.diag(self.diagonal) + torch.diag(off, 1) + torch.diag(off, -1)
+
     def eigh(self) -> tuple[Tensor, Tensor]:
         """Ritz values [m], ascending, and the eigenvectors [m, m] of T. Ritz vectors are Q times these."""
-        off = self.off_diagonal
-        values, vectors = torch.linalg.eigh(torch.diag(self.diagonal) + torch.diag(off, 1) + torch.diag(off, -1))
+        values, vectors = torch.linalg.eigh(self.matrix())
         return values, vectors
 
     def residuals(self, vectors: Tensor) -> Tensor:

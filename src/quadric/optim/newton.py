@@ -13,16 +13,16 @@ from quadric.linalg import inverse
 from quadric.objective.closure import Closure
 from quadric.objective.objective import Objective
 from quadric.operators import LinearOperator, NotPositiveDefinite
+from quadric.optim.damped import DampedOptimizer
 from quadric.optim.operator_model import OperatorModel, check_combination, inner
-from quadric.optim.optimizer import CurvatureOptimizer, Rejection, StepReport, Weights
-from quadric.optim.relative_damping import RelativeDamping
+from quadric.optim.optimizer import Rejection, StepReport, Weights
 from quadric.optim.trial import Trial
 
 ATTEMPTS = 8
 """Steps tried, each with more damping than the one before, until the loss falls."""
 
 
-class Newton(CurvatureOptimizer):
+class Newton(DampedOptimizer):
     """w ← w − η [(C + λI)⁻¹ + αI] g, with C the batch's curvature and g its gradient, both with the weight decay.
 
     Args:
@@ -46,8 +46,6 @@ class Newton(CurvatureOptimizer):
     chapter 10; for α see the docs.
     """
 
-    _scalars = ("steps", "_state")
-
     def __init__(
         self,
         params: Objective | Iterable[Any],
@@ -64,21 +62,15 @@ class Newton(CurvatureOptimizer):
         dense_below: int = 200,
     ) -> None:
         check_combination(curvature, structure)
-        for name, value in (("damping", damping), ("correction", correction)):
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"Expected {name} to be a finite number ≥ 0, got {value!r}.")
-        if damping is None and not adapt:
-            raise ValueError("With adapt=False λ stays as given: give damping=.")
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        if not (math.isfinite(correction) and correction >= 0):
+            raise ValueError(f"Expected correction to be a finite number ≥ 0, got {correction!r}.")
+        super().__init__(params, lr, damping, weight_decay, adapt)
         self.curvature = curvature
         self.structure = structure
         self.rank = rank
         self.tol = tol
         self.dense_below = dense_below
-        self.adapt = adapt
-        self.damping = RelativeDamping(damping, adapt)
         self.correction = correction
-        self.steps = 0
 
     def _advance(self, closure: Closure, weights: Weights) -> tuple[Tensor, StepReport]:
         model = OperatorModel.of(closure, weights)
@@ -106,23 +98,11 @@ class Newton(CurvatureOptimizer):
             actual = start - value
             self._learn(actual, predicted)
         trial.keep()
-        for w, d in zip(weights.tensors, model.objective.space.unflatten(step), strict=True):
-            self.state[w]["step"] = d.clone()
-        self.steps += 1
+        self._stepped(model, step)
         report = StepReport(
             float(model.loss), damping, step_size=weights.lr[0], predicted_reduction=predicted, actual_reduction=actual
         )
         return model.loss, report
-
-    def _look(self, model: OperatorModel, operator: LinearOperator) -> None:
-        """Show the damping the curvature along the gradient, and the model along the last step."""
-        g = model.gradient
-        squared = inner(g, g)
-        if squared > 0:
-            self.damping.see(inner(g, operator @ g) / squared)
-        if all("step" in self.state[w] for w in model.weights.tensors):
-            last = model.objective.space.flatten([self.state[w]["step"] for w in model.weights.tensors])
-            self.damping.compare(inner(g, last), inner(last, operator @ last))
 
     def _solve(self, model: OperatorModel, operator: LinearOperator) -> Tensor:
         """−[(C + λI)⁻¹ + αI] g."""
@@ -162,12 +142,9 @@ class Newton(CurvatureOptimizer):
         self.damping.increase()
         self.correction /= 4
 
-    def _raise_damping(self) -> None:
-        self.damping.increase()
-
     @property
     def _state(self) -> dict[str, Any]:
-        return {**vars(self.damping), "correction": self.correction}
+        return {**super()._state, "correction": self.correction}
 
     @_state.setter
     def _state(self, state: dict[str, Any]) -> None:

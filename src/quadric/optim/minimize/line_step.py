@@ -1,0 +1,29 @@
+"""One step along a direction by a line search, as the line-search methods of `minimize` take it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from quadric.optim.line_search import LineSearch, strong_wolfe
+from quadric.optim.line_search.search import UNBOUNDED
+from quadric.optim.minimize.function import Point, Ray
+from quadric.optim.minimize.run import DIVERGED, Stopped
+
+
+def wolfe_step(
+    point: Point, direction: Tensor, *, first: float = 1.0, c1: float = 1e-4, c2: float = 0.9
+) -> tuple[Point | None, LineSearch]:
+    """The point that a strong Wolfe search along `direction` finds, or the lowest it saw; None where none was lower.
+
+    Raises Stopped where f falls without end.
+    """
+    ray = Ray(point, direction)
+    search = strong_wolfe(ray, point.value, ray.slope, first=first, c1=c1, c2=c2, noise=point.noise)
+    if search.reason is UNBOUNDED:
+        raise Stopped(search.reason, DIVERGED)
+    return (ray.at(search.alpha) if search.alpha > 0 else None), search
+
+
+def failed(search: LineSearch) -> Stopped:
+    """What to raise where no direction is left to try."""
+    return Stopped(f"the line search failed: {search.reason}")
