@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quadric.core.errors import unknown_name
-from quadric.problems import digits, fashion_mnist, linear_regression, mnist, rahimi_recht, rosenbrock
+from quadric.problems import autoencoder, digits, fashion_mnist, linear_regression, mnist, rahimi_recht, rosenbrock
 from quadric.problems.problem import Batch, Instance, Problem, Target
 
 __all__ = ["Batch", "Instance", "Problem", "Target", "get", "names"]
@@ -14,6 +14,7 @@ PROBLEMS = {
         digits.MLP,
         digits.CNN,
         mnist.MLP,
+        autoencoder.AUTOENCODER,
         fashion_mnist.MLP,
         fashion_mnist.CNN,
         linear_regression.WITH_INTERCEPT,
