@@ -287,9 +287,9 @@ def test_sparse_tensors_count():
     v = torch.randn(8)
     first = operator @ v
     assert torch.equal(operator @ v, first)
-    model.edges.data.mul_(2)
+    model.edges.mul_(2)
     torch.testing.assert_close(operator @ v, 4 * first)
-    model.edges.data.copy_(torch.ones(5, 5).to_sparse())
+    model.edges.copy_(torch.ones(5, 5).to_sparse())
     assert not torch.allclose(operator @ v, first)
 
 

@@ -52,7 +52,7 @@ class Fingerprint:
         """Whether nothing has changed since."""
         if any(self._empty) or not _same(_roots(objective), self._roots):
             return False
-        if not all([_same(contents(holder), then) for holder, contents, then in self._held]):
+        if not all(_same(contents(holder), then) for holder, contents, then in self._held):
             return False
         tensors = _strided(self._tensors, batch)
         return len(tensors) == len(self._watched) and all(
