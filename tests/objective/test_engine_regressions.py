@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from quadric.curvature.ggn import GGN
 from quadric.objective.batch import batches_of, disagreement, is_batch, take_apart
 from quadric.objective.fingerprint import Fingerprint
 from quadric.objective.linearization import Linearization
@@ -258,6 +259,52 @@ def test_slots_and_arrays_count():
     assert not fits_after(lambda: setattr(model.config, "scale", 2.0), model)
     assert not fits_after(lambda: model.table.__setitem__(1, 1.0), model)
     assert not fits_after(lambda: setattr(model, "number", np.float64(2)), model)
+
+
+def test_a_batch_that_begins_at_an_odd_place_in_memory():
+    x, y = torch.randn(11, 3)[1:], torch.randn(10, 2)
+    operator = GGN(Objective(nn.Linear(3, 2), nn.MSELoss()), (x, y))
+    v = torch.randn(8)
+    first = operator @ v
+    assert torch.equal(operator @ v, first)
+    x[4, 1] += 1
+    assert not torch.allclose(operator @ v, first)
+
+
+class OverEdges(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(3, 2)
+        self.register_buffer("edges", torch.eye(5).to_sparse())
+
+    def forward(self, x):
+        return torch.sparse.mm(self.edges, self.dense(x))
+
+
+def test_sparse_tensors_count():
+    model = OverEdges()
+    operator = GGN(Objective(model, nn.MSELoss()), (torch.randn(5, 3), torch.randn(5, 2)))
+    v = torch.randn(8)
+    first = operator @ v
+    assert torch.equal(operator @ v, first)
+    model.edges.mul_(2)
+    torch.testing.assert_close(operator @ v, 4 * first)
+    model.edges.copy_(torch.ones(5, 5).to_sparse())
+    assert not torch.allclose(operator @ v, first)
+
+
+def test_a_container_that_was_empty_counts():
+    model = nn.Linear(4, 3)
+    model.extras = {}
+    assert fits_after(lambda: None, model)
+    assert not fits_after(lambda: model.extras.update(scale=2.0), model)
+
+
+def test_an_attribute_set_to_the_same_number_does_not_count():
+    model = nn.Linear(4, 3)
+    model.scale = 1000.5
+    assert fits_after(lambda: setattr(model, "scale", float("1000.5")), model)
+    assert not fits_after(lambda: setattr(model, "scale", True), model)
 
 
 def test_cycles_end():

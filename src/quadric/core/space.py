@@ -36,20 +36,21 @@ class Space:
     group: Any = None
     dtype: torch.dtype = field(init=False)
     numels: tuple[int, ...] = field(init=False)
+    numel: int = field(init=False)
+    """Dimension n."""
+    uniform: bool = field(init=False)
+    """Whether all tensors have the dtype of flat vectors."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", operator_dtype(self.dtypes))
         object.__setattr__(self, "numels", tuple(shape.numel() for shape in self.shapes))
+        object.__setattr__(self, "numel", sum(self.numels))
+        object.__setattr__(self, "uniform", all(d == self.dtype for d in self.dtypes))
 
     @classmethod
     def euclidean(cls, n: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Space:
         """ℝⁿ as one unnamed vector."""
         return cls(("",), (torch.Size([n]),), (dtype,), torch.device(device), ("",))
-
-    @property
-    def numel(self) -> int:
-        """Dimension n."""
-        return sum(self.numels)
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -63,16 +64,17 @@ class Space:
     def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
         """The flat vector [n] of a list of tensors shaped like the space's."""
         self._check_list(tensors)
-        if len(tensors) == 1 and tensors[0].dtype == self.dtype:
-            return tensors[0].reshape(-1).clone()
-        return torch.cat([t.reshape(-1).to(self.dtype) for t in tensors])
+        flat = [t.reshape(-1) for t in tensors]
+        if not self.uniform:
+            flat = [t.to(self.dtype) for t in flat]
+        return torch.cat(flat)
 
     def unflatten(self, vector: Tensor) -> list[Tensor]:
         """The list of tensors of a flat vector [n]; views of it where the dtypes agree."""
         self.check(vector, dims=(1,))
-        parts = vector.contiguous().split(self.numels)
+        parts = vector.contiguous().split_with_sizes(self.numels)
         tensors = [p.view(s) for p, s in zip(parts, self.shapes, strict=True)]
-        return [t if t.dtype == d else t.to(d) for t, d in zip(tensors, self.dtypes, strict=True)]
+        return tensors if self.uniform else [t.to(d) for t, d in zip(tensors, self.dtypes, strict=True)]
 
     def dot(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         """⟨a, b⟩ of two lists of tensors, summed in float64: a 0-d tensor."""

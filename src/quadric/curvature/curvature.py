@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -54,7 +55,7 @@ class Curvature(LinearOperator, Generic[Local]):
         """The objective's space, as it is now."""
         return self.objective.space
 
-    codomain = domain
+    codomain = space = domain
 
     @abstractmethod
     def _local(self, batch: Batch) -> Local:
@@ -121,7 +122,7 @@ class Curvature(LinearOperator, Generic[Local]):
         """The batch made ready; raises ValueError where its loss is not finite."""
         local = self._local(batch)
         loss = self._loss(local)
-        if not bool(torch.isfinite(loss)) and self._weight(local) > 0:
+        if not math.isfinite(loss) and self._weight(local) > 0:
             part = not_finite(batch)
             where = f"the {part} of the batch hold" if part is not None else "the parameters or activations hold"
             raise ValueError(

@@ -78,8 +78,8 @@ class Objective:
     def space(self) -> Space:
         """The vector space of w: names, shapes, layers; `flatten` and `unflatten`."""
         seen = self._space
-        shapes = tuple(p.shape for p in self.parameters)
-        dtypes = tuple(p.dtype for p in self.parameters)
+        shapes = tuple([p.shape for p in self.parameters])
+        dtypes = tuple([p.dtype for p in self.parameters])
         device = _one_device(self.names, self.parameters)
         if seen is None or seen.shapes != shapes or seen.dtypes != dtypes or seen.device != device:
             layers = tuple(name.rpartition(".")[0] for name in self.names)

@@ -273,6 +273,10 @@ class Tape(TorchDispatchMode):
 
     def _read(self, tensor: Tensor) -> int | View | None:
         """How to read the tangent of a tensor; None for one that no gradient flows through."""
+        if not tensor.is_leaf:
+            token, number = getattr(tensor, SLOT, _NOBODY)
+            if token is self._token:
+                return number
         base = tensor._base if tensor._is_view() else tensor
         assert base is not None
         if not tensor.requires_grad and not self._in_reverse(tensor, base):
@@ -337,10 +341,10 @@ class Tape(TorchDispatchMode):
         for call in reversed(self.calls):
             if needed.isdisjoint(call.writes):
                 continue
-            slots = set(_slots(call.reads))
+            slots = _slots(call.reads)
             call.frees = tuple(slots - needed)
             needed |= slots
-            needed.update(w for w in call.writes if w is not None)
+            needed.update([w for w in call.writes if w is not None])
             calls.append(call)
         self.calls = calls[::-1]
         self._kept_in = {}
@@ -386,5 +390,13 @@ def _slot(read: int | View) -> int:
     return read if isinstance(read, int) else read.slot
 
 
-def _slots(reads: list[Any]) -> list[int]:
-    return [_slot(r) for read in reads for r in (read if isinstance(read, list) else (read,)) if r is not None]
+def _slots(reads: list[Any]) -> set[int]:
+    slots: set[int] = set()
+    for read in reads:
+        if isinstance(read, int):
+            slots.add(read)
+        elif isinstance(read, View):
+            slots.add(read.slot)
+        elif read is not None:
+            slots |= _slots(read)
+    return slots

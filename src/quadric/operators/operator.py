@@ -55,11 +55,12 @@ class LinearOperator(ABC):
     @property
     def space(self) -> Space:
         """The one space a square operator acts on."""
-        if self.shape[0] != self.shape[1]:
+        domain = self.domain
+        if self.codomain.numel != domain.numel:
             raise ValueError(
                 f"A rectangular operator of shape {self.shape} has a domain and a codomain, not one space."
             )
-        return self.domain
+        return domain
 
     @property
     def shape(self) -> tuple[int, int]:

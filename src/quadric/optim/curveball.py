@@ -94,7 +94,7 @@ class CurveBall(CurvatureOptimizer):
         solves = self._solves()
         model = LocalModel(closure, weights, self.curvature_fraction, split=self._splits(closure))
         u, along_z = model.start(z, retain=wants_residual or self.keep_gradient)
-        if not bool(torch.isfinite(model.loss)):
+        if not math.isfinite(model.loss):
             raise Rejection("the loss is not finite", model.loss)
         directions: list[Direction] = []
         local: Local | None = None
@@ -173,8 +173,7 @@ class CurveBall(CurvatureOptimizer):
         if len(slope) == 1:
             beta = self.step_size if self.step_size is not None else -float(minimiser(a, slope)[0])
             return (0.0 if self.momentum is None else float(self.param_groups[0]["momentum"])), beta
-        to_delta = np.array([[1.0, 0.0], [damping, 1.0]])
-        a, b = to_delta.T @ a @ to_delta, to_delta.T @ slope
+        a, b = _over_delta(a, slope, damping)
         if self.momentum is not None:
             rho = float(self.param_groups[0]["momentum"])
             return rho, -float(minimiser(a[:1, :1], b[:1] + rho * a[:1, 1])[0])
@@ -228,6 +227,13 @@ class CurveBall(CurvatureOptimizer):
         vars(self.damping).update(state)
 
 
+def _over_delta(a: Matrix, b: Matrix, damping: float) -> tuple[Matrix, Matrix]:
+    """A model over u and z as one over Δz = u + λz and z."""
+    corner = a[0, 1] + damping * a[1, 1]
+    first = a[0, 0] + damping * (a[0, 1] + corner)
+    return np.array([[first, corner], [corner, a[1, 1]]]), np.array([b[0] + damping * b[1], b[1]])
+
+
 def _combined(u: Vector, z: Vector | None, coefficients: Matrix, *, in_place: bool) -> Vector:
     """c₀ u + c₁ z; in the memory of z where the step can no longer be refused."""
     if z is None:
@@ -275,7 +281,7 @@ def _move(closure: Closure, weights: Weights, moved: Vector, loss: Tensor, *, me
             return None
         try:
             after = closure.value()
-            if not bool(torch.isfinite(after)):
+            if not math.isfinite(after):
                 raise Rejection("the loss after the step is not finite", loss)
         except BaseException:
             torch._foreach_copy_(weights.tensors, before)

@@ -6,6 +6,7 @@ of the actual to the predicted reduction on the same batch.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -166,9 +167,30 @@ class ModelDamping(Damping):
 
 def largest_eigenvalue(curvature: Matrix, metric: Matrix, cutoff: float = 1e-10) -> float:
     """The largest vᵀCv / vᵀv over the span of the directions behind the two Gram matrices."""
+    if len(metric) == 2:
+        found = _larger_of_two(curvature.tolist(), metric.tolist())
+        if found is not None:
+            return max(0.0, found)
     values, vectors = np.linalg.eigh(metric)
     keep = values > cutoff * values.max()
     if not keep.any():
         return 0.0
     white: Any = vectors[:, keep] / np.sqrt(values[keep])
     return max(0.0, float(np.linalg.eigvalsh(white.T @ curvature @ white).max()))
+
+
+def _larger_of_two(c: list[list[float]], m: list[list[float]]) -> float | None:
+    """The larger root μ of det(C − μM) = 0; None where the two directions are too close to dependent for that.
+
+    Scaled to M = [[1, r], [r, 1]], which has eigenvectors (1, ±1).
+    """
+    if not (m[0][0] > 0 and m[1][1] > 0):
+        return None
+    first, second = math.sqrt(m[0][0]), math.sqrt(m[1][1])
+    r = m[0][1] / (first * second)
+    if not abs(r) < 0.999:
+        return None
+    p, q, s = c[0][0] / m[0][0], c[1][1] / m[1][1], c[0][1] / (first * second)
+    along, across = (p + q + 2 * s) / (2 * (1 + r)), (p + q - 2 * s) / (2 * (1 - r))
+    between = (p - q) / (2 * math.sqrt(1 - r * r))
+    return (along + across) / 2 + math.hypot((along - across) / 2, between)

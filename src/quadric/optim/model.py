@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from quadric.objective.batch import Batch
 from quadric.objective.closure import Closure
-from quadric.objective.linearization import Linearization
+from quadric.objective.linearization import Linearization, pulled_together
 from quadric.optim.optimizer import Weights
 from quadric.optim.subspace import Local
 
@@ -60,6 +61,8 @@ class LocalModel:
 
         `retain` keeps the graph of a single batch for `pull`. Where g comes by itself it is left in `gradient`.
         """
+        if self.split:
+            return self._start_split(z)
         merged = [any(b is c for c in self._curved) for b in self._start]
         losses: list[Tensor] = []
         weights: list[float] = []
@@ -78,17 +81,31 @@ class LocalModel:
                 self._keep(lin)
                 if z is not None:
                     self._push(lin, z, images, curved)
-                    cotangent = torch.add(cotangent, curved[-1], alpha=sum(weights) / weights[-1] if self.split else 1)
+                    cotangent = cotangent + curved[-1]
             total = self._add(total, lin.vjp(cotangent, retain=retain and whole), weights[-1])
         if total is None:
             raise ValueError("There is nothing to average over on these batches (every D_b is 0): all targets ignored?")
-        shares = [w / sum(weights) for w in weights]
-        self._shares = [1.0] if self.split else shares
+        self._shares = [w / sum(weights) for w in weights]
         self.loss = losses[0]
         if len(losses) > 1:
             torch._foreach_div_(total, sum(weights))
-            self.loss = torch.stack([f * s for f, s in zip(losses, shares, strict=True)]).sum()
+            self.loss = torch.stack([f * s for f, s in zip(losses, self._shares, strict=True)]).sum()
         return self._finished(total, z, images, curved, any(merged))
+
+    def _start_split(self, z: Vector | None) -> tuple[Vector, Direction | None]:
+        """`start` where G's share of the single batch is a part of it: one reverse pass through both parts."""
+        rest, head = self.closure.linearizations(self._start, (False, True))
+        total = rest.weight + head.weight
+        shares = rest.weight / total, head.weight / total
+        self._shares = [1.0]
+        self._keep(head)
+        images: list[Tensor] = []
+        curved: list[Tensor] = []
+        if z is not None:
+            self._push(head, z, images, curved)
+        self.loss = rest.loss * shares[0] + head.loss * shares[1]
+        u = self.weights.pick(pulled_together((rest, head), shares, (None, curved[0] if curved else None)))
+        return self._finished(u, z, images, curved, True)
 
     def _finished(
         self, total: Vector, z: Vector | None, images: list[Tensor], curved: list[Tensor], merged: bool
@@ -150,20 +167,21 @@ class LocalModel:
 
     def gram(self, directions: list[Direction]) -> Local:
         """VᵀCV, VᵀV and Vᵀg of the directions, in float64; one transfer from the device."""
-        rows: list[Tensor] = []
+        terms: list[list[Tensor]] = []
         for i, d in enumerate(directions):
             for e in directions[: i + 1]:
-                inner = _dots(d.vector, e.vector)
-                rows += [self._image_dot(d.image, e.curved) + self._decayed(inner), inner.sum()]
-            rows.append(self._slope(d))
-        values = iter(torch.stack(rows).tolist())
+                terms += [_dots(d.image, e.curved), _dots(d.vector, e.vector)]
+            terms += self._slope_terms(d)
+        flat = iter(torch.stack([t for part in terms for t in part]).tolist())
+        values = iter([[next(flat) for _ in part] for part in terms])
         k = len(directions)
         curvature, metric, slope = np.zeros((k, k)), np.zeros((k, k)), np.zeros(k)
         for i in range(k):
             for j in range(i + 1):
-                curvature[i, j] = curvature[j, i] = next(values)
-                metric[i, j] = metric[j, i] = next(values)
-            slope[i] = next(values)
+                image, inner = next(values), next(values)
+                curvature[i, j] = curvature[j, i] = self._averaged(image) + self._decayed(inner)
+                metric[i, j] = metric[j, i] = sum(inner)
+            slope[i] = self._slope(next(values), next(values), next(values))
         return curvature, metric, slope
 
     # ---- the pieces
@@ -172,7 +190,7 @@ class LocalModel:
         """D_b; of a single batch only asked where its loss is not finite, since then it may be 0."""
         if len(self._start) > 1:
             return lin.weight
-        if not bool(torch.isfinite(lin.loss)) and lin.weight == 0:
+        if not math.isfinite(lin.loss) and lin.weight == 0:
             raise ValueError("There is nothing to average over on this batch (D_b is 0): all targets ignored?")
         return 1.0
 
@@ -222,40 +240,37 @@ class LocalModel:
             if o:
                 t.add_(v, alpha=o * factor)
 
-    def _slope(self, d: Direction) -> Tensor:
-        """gᵀv: from the gradient where it is known, else through the outputs."""
+    def _slope_terms(self, d: Direction) -> list[list[Tensor]]:
+        """The inner products that gᵀv is made of: with g or u, with images, and for the weight decay."""
         if self.gradient is not None:
-            return _dots(d.vector, self.gradient).sum()
+            return [_dots(d.vector, self.gradient), [], []]
         if self._implied is not None:
             u, z = self._implied
-            curvature = self._image_dot(d.image, z.curved) + self._decayed(_dots(d.vector, z.vector))
-            return _dots(d.vector, u).sum() - curvature
-        slope = self._image_dot(d.image, self._slopes)
-        if any(self.weights.weight_decay):
-            slope = slope + self._decayed(_dots(d.vector, [w.detach() for w in self.weights.tensors]))
-        return slope
+            return [_dots(d.vector, u), _dots(d.image, z.curved), _dots(d.vector, z.vector) if self._decays else []]
+        weights = [w.detach() for w in self.weights.tensors]
+        return [[], _dots(d.image, self._slopes), _dots(d.vector, weights) if self._decays else []]
 
-    def _decayed(self, inner: Tensor) -> Tensor | float:
+    def _slope(self, direct: list[float], image: list[float], decay: list[float]) -> float:
+        """gᵀv: from the gradient where it is known, as uᵀv − vᵀCz where u = Cz + g is, else through the outputs."""
+        rest = self._averaged(image) + self._decayed(decay)
+        return sum(direct) - rest if self._implied is not None else sum(direct) + rest
+
+    @property
+    def _decays(self) -> bool:
+        """Whether there is a weight decay, in a model with curvature."""
+        return self.fraction > 0 and any(self.weights.weight_decay)
+
+    def _decayed(self, inner: list[float]) -> float:
         """Σ ω · the inner products of the tensors; 0 without a curvature."""
-        decay = self.weights.weight_decay
-        if not any(decay) or self.fraction == 0:
-            return 0.0
-        return inner @ torch.tensor(decay, dtype=inner.dtype, device=inner.device)
-
-    def _image_dot(self, images: list[Tensor], others: list[Tensor]) -> Tensor:
-        """Σ over micro-batches of share · ⟨J v, ·⟩."""
-        if not images:
-            return torch.zeros((), dtype=torch.float64, device=self.loss.device)
-        inner = _dots(images, others)
         return (
-            inner.sum()
-            if len(images) == 1
-            else inner @ torch.tensor(self._shares, dtype=inner.dtype, device=inner.device)
+            sum(o * x for o, x in zip(self.weights.weight_decay, inner, strict=True)) if inner and self._decays else 0.0
         )
 
+    def _averaged(self, image: list[float]) -> float:
+        """Σ over micro-batches of share · ⟨J v, ·⟩."""
+        return sum(image) if len(image) == 1 else sum(s * x for s, x in zip(self._shares, image, strict=False))
 
-def _dots(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """The inner products of the pairs, in float64."""
-    if a is b:
-        return torch.stack(torch._foreach_norm(a)).double().square()
-    return torch.stack([torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(a, b, strict=True)]).double()
+
+def _dots(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+    """The inner products of the pairs."""
+    return [torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(a, b, strict=True)]

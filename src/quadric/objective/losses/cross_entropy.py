@@ -116,7 +116,10 @@ class CrossEntropy(Loss):
             return q.sum(dim, keepdim=True) * (classes / outputs.numel())
         counted = targets != self.ignore_index
         if self.weight is None:
-            return (counted.to(outputs.dtype) / counted.sum().clamp(min=1)).unsqueeze(dim)
+            count = int(counted.sum())
+            if count == counted.numel():
+                return 1 / max(1, count)
+            return (counted.to(outputs.dtype) / max(1, count)).unsqueeze(dim)
         own = self._target_weight(targets)
         mass = (1 - self.smoothing) * own + counted * (self.smoothing / classes * self.weight.sum())
         return (mass / own.sum()).unsqueeze(dim)
