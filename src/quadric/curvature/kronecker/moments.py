@@ -90,7 +90,6 @@ def add_square(out: Tensor, rows: Tensor, scale: float, fade: float) -> None:
     ends = [round(i * d / _BLOCKS) for i in range(_BLOCKS + 1)]
     for start, stop in pairwise(ends):
         out[start:stop, start:].addmm_(rows[:, start:stop].T, rows[:, start:], beta=fade, alpha=scale)
-    for start, stop in pairwise(ends):
         out[stop:, start:stop] = out[start:stop, stop:].T
 
 
