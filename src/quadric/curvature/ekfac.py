@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from quadric.core.space import Space
-from quadric.curvature.kronecker.factors import Factors, merged
-from quadric.curvature.kronecker.layers import Layer, Plan
+from quadric.curvature.kronecker.factors import Factors
+from quadric.curvature.kronecker.layers import Layer, Plan, merged
 from quadric.curvature.kronecker.passes import slopes
 from quadric.curvature.kronecker.squares import example_squares
 from quadric.curvature.kronecker.structure import KroneckerFactored
@@ -36,7 +36,7 @@ class EKFAC(KroneckerFactored):
             weights += slope.weight if slope.first else 0.0
             for layer in layers:
                 outs, ins = self._bases[layer]
-                for a, g in merged(slope.calls[layer]):
+                for a, g in merged(layer, slope.calls[layer], self.dtype):
                     basis = None if layer.kind == "embedding" else ins
                     part = slope.weight * example_squares(a, g @ outs, ins.shape[0], basis)
                     self._values[layer] = self._values[layer] + part if layer in self._values else part

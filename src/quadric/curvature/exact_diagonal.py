@@ -14,8 +14,7 @@ from quadric.curvature.empirical_fisher import EmpiricalFisher
 from quadric.curvature.fisher import Fisher
 from quadric.curvature.ggn import GGN
 from quadric.curvature.kronecker.coverage import place
-from quadric.curvature.kronecker.factors import merged, norm_gradients
-from quadric.curvature.kronecker.layers import Layer, Plan, plan
+from quadric.curvature.kronecker.layers import Layer, Plan, merged, norm_gradients, plan
 from quadric.curvature.kronecker.passes import Source, Unaccounted, slopes
 from quadric.curvature.kronecker.squares import example_squares
 from quadric.objective.batch import Batch
@@ -91,15 +90,16 @@ def _separate(operator: Curvature[Any], batch: Batch, source: Source) -> bool:
 def _sum(operator: Curvature[Any], chosen: Plan, source: Source) -> Diagonal | None:
     space, objective = operator.space, operator.objective
     total = torch.zeros(space.numel, dtype=space.dtype, device=space.device)
-    places = {layer: place(layer, space).index for layer in chosen.layers}
+    places = {layer: place(layer, space) for layer in chosen.layers}
     weights = 0.0
     for slope in slopes(objective, operator.data, chosen, source):
         weights += slope.weight if slope.first else 0.0
-        for layer, pairs in slope.calls.items():
-            if any(a.shape[0] != slope.examples for a, _ in pairs):
-                return None
-            for a, g in merged(pairs):
-                total[places[layer]] += slope.weight * _squares(layer, a, g, space.shapes)
+        for layer, uses in slope.calls.items():
+            for a, g in merged(layer, uses, space.dtype):
+                if a.shape[0] != slope.examples:
+                    return None
+                part = places[layer].take(total) + slope.weight * _squares(layer, a, g, space.shapes)
+                places[layer].write(part, total)
     return Diagonal(total / weights, space)
 
 

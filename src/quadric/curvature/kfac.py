@@ -7,7 +7,7 @@ from typing import Any
 
 from quadric.core.space import Space
 from quadric.curvature.kronecker.coverage import Coverage
-from quadric.curvature.kronecker.factors import Factors, collect
+from quadric.curvature.kronecker.factors import Factors, collect, empty
 from quadric.curvature.kronecker.layers import Layer
 from quadric.curvature.kronecker.structure import KroneckerFactored, second_moment
 from quadric.operators.block_diagonal import BlockDiagonal
@@ -50,8 +50,8 @@ class KFAC(KroneckerFactored):
             raise ValueError(f"Expected a decay from 0 to below 1, got {decay}.")
         source = replace(self._source, seed=self._source.seed + self._updates)  # fresh draws for each update
         chosen, factors = collect(self.objective, batch, source, self.sharing)
-        before = Factors() if self._average is None else self._average[0]
-        if self._average is not None and factors.slopes.keys() != before.slopes.keys():
+        before = empty(self.space, chosen) if self._average is None else self._average[0]
+        if factors.slopes.keys() != before.slopes.keys():
             raise ValueError("This batch uses other layers than those before it: start a new KFAC.")
         blended = before.blended(factors, decay)
         self._average = blended, *self._assemble(chosen, blended)

@@ -21,6 +21,38 @@ from quadric.operators.selection import Selection
 Answer = TypeVar("Answer")
 
 
+class Partition:
+    """Selections that cover each coordinate of a space once; ValueError where they don't."""
+
+    def __init__(self, space: Space, selections: Sequence[Selection]) -> None:
+        self.space = space
+        self.selections = tuple(selections)
+        slices = [selection.slices for selection in self.selections]
+        if None not in slices:
+            ends = sorted((part.start, part.stop) for parts in slices for part in parts or ())
+            if [start for start, _ in ends] + [space.numel] == [0] + [stop for _, stop in ends]:
+                return
+        taken = torch.cat([selection.indices for selection in self.selections])
+        times = torch.bincount(taken, minlength=space.numel)
+        if times.numel() != space.numel or not bool((times == 1).all()):
+            missing, double = int((times[: space.numel] == 0).sum()), int((times > 1).sum())
+            raise ValueError(
+                f"Blocks must cover each of the {space.numel} coordinates once; {missing} are in no block and {double} "
+                "in more than one."
+            )
+
+    def check(self, spaces: Sequence[Space]) -> None:
+        """Raise ValueError unless blocks on these spaces fit the selections."""
+        space = self.space
+        for i, (inner, selection) in enumerate(zip(spaces, self.selections, strict=True)):
+            count = selection.space.numel
+            if (inner.numel, inner.dtype, inner.device) != (count, space.dtype, space.device):
+                raise ValueError(
+                    f"Block {i} acts on {inner.numel} numbers of {inner.dtype} on {inner.device}; its place in the "
+                    f"block-diagonal operator holds {count} of {space.dtype} on {space.device}."
+                )
+
+
 class BlockDiagonal(LinearOperator):
     """diag(A₁, A₂, …): each square block acts on coordinates of its own.
 
@@ -32,7 +64,7 @@ class BlockDiagonal(LinearOperator):
         self,
         blocks: Sequence[LinearOperator],
         space: Space | None = None,
-        selections: Sequence[Selection] | None = None,
+        selections: Sequence[Selection] | Partition | None = None,
     ) -> None:
         if not blocks:
             raise ValueError("Expected at least one block, got none.")
@@ -40,14 +72,23 @@ class BlockDiagonal(LinearOperator):
         space = space or _joined(spaces)
         super().__init__(space)
         self.blocks = tuple(blocks)
-        self.selections = tuple(_consecutive(spaces) if selections is None else selections)
-        _check(space, spaces, self.selections)
+        chosen = selections.selections if isinstance(selections, Partition) else selections
+        chosen = _consecutive(spaces) if chosen is None else chosen
+        if len(chosen) != len(blocks):
+            raise ValueError(f"Expected a selection for each of {len(blocks)} blocks, got {len(chosen)}.")
+        self.partition = selections if isinstance(selections, Partition) else Partition(space, chosen)
+        self.partition.check(spaces)
         inherit(self, *blocks)
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """The coordinates that each block acts on."""
+        return self.partition.selections
 
     def _apply(self, x: Tensor) -> Tensor:
         out = torch.empty_like(x)
         for block, selection in zip(self.blocks, self.selections, strict=True):
-            out[selection.index] = block._apply(selection.take(x))
+            selection.write(block._apply(selection.take(x)), out)
         return out
 
     def _transpose(self) -> LinearOperator:
@@ -62,7 +103,7 @@ class BlockDiagonal(LinearOperator):
 
     def map(self, function: Callable[[LinearOperator], LinearOperator]) -> BlockDiagonal:
         """The operator with each block replaced by a function of it, of the same shape."""
-        return BlockDiagonal(self.each(function), self.space, self.selections)
+        return BlockDiagonal(self.each(function), self.space, self.partition)
 
     def each(self, function: Callable[[LinearOperator], Answer]) -> list[Answer]:
         """A function of each block; of those that are not positive definite the one with the smallest eigenvalue is
@@ -97,34 +138,14 @@ def _consecutive(spaces: Sequence[Space]) -> list[Selection]:
     return [Selection(space, slice(*ab)) for space, ab in zip(spaces, pairwise(ends), strict=True)]
 
 
-def _check(space: Space, spaces: Sequence[Space], selections: Sequence[Selection]) -> None:
-    if len(spaces) != len(selections):
-        raise ValueError(f"Expected a selection for each of {len(spaces)} blocks, got {len(selections)}.")
-    for i, (inner, selection) in enumerate(zip(spaces, selections, strict=True)):
-        count = selection.indices.numel()
-        if (inner.numel, inner.dtype, inner.device) != (count, space.dtype, space.device):
-            raise ValueError(
-                f"Block {i} acts on {inner.numel} numbers of {inner.dtype} on {inner.device}; its place in the "
-                f"block-diagonal operator holds {count} of {space.dtype} on {space.device}."
-            )
-    taken = torch.cat([selection.indices for selection in selections])
-    times = torch.bincount(taken, minlength=space.numel)
-    if times.numel() != space.numel or not bool((times == 1).all()):
-        missing, double = int((times[: space.numel] == 0).sum()), int((times > 1).sum())
-        raise ValueError(
-            f"Blocks must cover each of the {space.numel} coordinates once; {missing} are in no block and {double} in "
-            "more than one."
-        )
-
-
 @queries.diagonal.register(BlockDiagonal)
 def _diagonal(operator: BlockDiagonal, recurse: Callable[[LinearOperator], Diagonal]) -> Diagonal:
     parts = [recurse(block) for block in operator.blocks]
     values = torch.empty(operator.shape[0], dtype=operator.dtype, device=operator.device)
     error = torch.empty_like(values)
     for part, selection in zip(parts, operator.selections, strict=True):
-        values[selection.index] = part.values
-        error[selection.index] = part.standard_error
+        selection.write(part.values, values)
+        selection.write(part.standard_error, error)
     return Diagonal(values, operator.space, None if all(part.exact for part in parts) else error)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,12 +12,17 @@ from quadric.core.space import Space
 Wanted = Iterable[str] | Iterable[int] | Tensor | slice | str
 
 
-@dataclass(frozen=True, eq=False)
 class Selection:
     """Coordinates `index` of a flat vector, and the `space` they span."""
 
-    space: Space
-    index: slice | Tensor
+    def __init__(self, space: Space, index: slice | Tensor) -> None:
+        self.space = space
+        self._index = index
+
+    @property
+    def index(self) -> slice | Tensor:
+        """A slice or a list of indices."""
+        return self._index
 
     @classmethod
     def of_tensors(cls, space: Space, positions: list[int]) -> Selection:
@@ -61,22 +65,32 @@ class Selection:
     @property
     def indices(self) -> Tensor:
         """The coordinates as a list of indices."""
-        if isinstance(self.index, slice):
-            return torch.arange(self.index.start, self.index.stop, device=self.space.device)
-        return self.index
+        index = self.index
+        if isinstance(index, slice):
+            return torch.arange(index.start, index.stop, device=self.space.device)
+        return index
+
+    @property
+    def slices(self) -> tuple[slice, ...] | None:
+        """Slices that hold the coordinates, in any order; None where they come as a list of indices."""
+        return (self.index,) if isinstance(self.index, slice) else None
 
     def same_as(self, other: Selection) -> bool:
         """Whether both select the same coordinates in the same order."""
-        return torch.equal(self.indices, other.indices)
+        return self is other or torch.equal(self.indices, other.indices)
 
     def take(self, x: Tensor) -> Tensor:
-        """The selected rows of x [n, k]."""
+        """The selected rows of x [n, k] or entries of x [n]."""
         return x[self.index]
+
+    def write(self, y: Tensor, out: Tensor) -> None:
+        """Put rows y [m, k] or entries y [m] in their places in `out`."""
+        out[self.index] = y
 
     def put(self, y: Tensor, n: int) -> Tensor:
         """Rows y [m, k] in their places among zeros [n, k]."""
         out = y.new_zeros(n, y.shape[1])
-        out[self.index] = y
+        self.write(y, out)
         return out
 
 

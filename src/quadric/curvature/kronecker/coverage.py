@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from quadric.core.space import Space
-from quadric.curvature.kronecker.layers import Layer
+from quadric.curvature.kronecker.layers import Layer, Plan
+from quadric.operators.block_diagonal import Partition
 from quadric.operators.selection import Selection
+from quadric.operators.side_by_side import SideBySide
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,28 @@ def place(layer: Layer, space: Space) -> Selection:
     """Where a layer's block lies: row by row of [W | b] for a weight with a bias, one after the other for a norm."""
     if layer.kind == "norm" or layer.weight is None or layer.bias is None:
         return Selection.of_tensors(space, layer.positions)
-    shape, offsets = space.shapes[layer.weight], space.offsets
-    outs, ins = shape[0], shape[1:].numel()
-    weight = torch.arange(offsets[layer.weight], offsets[layer.weight] + outs * ins, device=space.device)
-    bias = torch.arange(offsets[layer.bias], offsets[layer.bias] + outs, device=space.device)
-    index = torch.cat([weight.view(outs, ins), bias.view(outs, 1)], 1)
-    names = f"[{space.names[layer.weight]} | {space.names[layer.bias]}]"
-    inner = Space((names,), (index.shape,), (space.dtype,), space.device, (layer.name,), space.group)
-    return Selection(inner, index.reshape(-1))
+    return SideBySide(space, layer.weight, layer.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Whose block is where: for each block its layer, or the position of the parameter that has a diagonal one."""
+
+    plan: Plan
+    owners: tuple[Layer | int, ...]
+    partition: Partition
+    coverage: Coverage
+
+    @classmethod
+    def of(cls, plan: Plan, space: Space) -> Places:
+        """The blocks of a plan in the order of the parameters."""
+        entries: list[tuple[int, Layer | int, Selection, Covered]] = [
+            (layer.positions[0], layer, place(layer, space), covered(layer, space)) for layer in plan.layers
+        ]
+        entries += [
+            (p, p, Selection.of_tensors(space, [p]), Covered((space.names[p],), "diagonal", reason))
+            for p, reason in plan.rest.items()
+        ]
+        entries.sort(key=lambda entry: entry[0])
+        _, owners, selections, covers = zip(*entries, strict=True)
+        return cls(plan, owners, Partition(space, selections), Coverage(covers))

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from quadric.curvature.kronecker.layers import Layer, Plan, plan
-from quadric.curvature.kronecker.passes import Pair, Slope, Source, Unaccounted, slopes
+from quadric.core.space import Space
+from quadric.curvature.kronecker.layers import Layer, Plan, Use, images, merged, norm_gradients, patches, plan
+from quadric.curvature.kronecker.moments import Mean, patch_moment
+from quadric.curvature.kronecker.passes import Slope, Source, Unaccounted, slopes
 from quadric.objective.objective import Objective
-
-
-@dataclass
-class Mean:
-    """A weighted mean as it grows: Σ of what was added over Σ of the weights."""
-
-    total: Tensor
-    weight: float = 0.0
-
-    def add(self, part: Tensor, weight: float) -> None:
-        """Add a sum that stands for so much weight; zero where the weight was counted before."""
-        self.total += part
-        self.weight += weight
-
-    @property
-    def value(self) -> Tensor:
-        """The mean; zero where nothing was added."""
-        return self.total / self.weight if self.weight else self.total
 
 
 @dataclass
@@ -37,22 +20,16 @@ class Factors:
     """Per layer the moments of gradients `slopes` [out, out] (for a norm: of weight and bias jointly) and of `inputs`
     [d, d] (for an embedding: how often each index occurs, [d]); for each other parameter the diagonal of its block."""
 
-    slopes: dict[Layer, Mean] = field(default_factory=dict)
-    inputs: dict[Layer, Mean] = field(default_factory=dict)
-    diagonals: dict[int, Mean] = field(default_factory=dict)
+    slopes: dict[Layer, Mean]
+    inputs: dict[Layer, Mean]
+    diagonals: dict[int, Mean]
 
     def blended(self, new: Factors, decay: float) -> Factors:
-        """decay · these + (1 − decay) · `new`, in every mean and in its weight, so that a first one counts in full."""
-
-        def blend(old: Mean | None, recent: Mean) -> Mean:
-            weight, kept = (1 - decay), decay * old.weight if old is not None else 0.0
-            total = recent.value * weight
-            return Mean(total if old is None else total + old.total * decay, weight + kept)
-
+        """decay · these + (1 − decay) · `new`, in every mean and in its weight; those of `new` are used up."""
         return Factors(
-            {layer: blend(self.slopes.get(layer), m) for layer, m in new.slopes.items()},
-            {layer: blend(self.inputs.get(layer), m) for layer, m in new.inputs.items()},
-            {p: blend(self.diagonals.get(p), m) for p, m in new.diagonals.items()},
+            {layer: self.slopes[layer].blended(m, decay) for layer, m in new.slopes.items()},
+            {layer: self.inputs[layer].blended(m, decay) for layer, m in new.inputs.items()},
+            {p: self.diagonals[p].blended(m, decay) for p, m in new.diagonals.items()},
         )
 
 
@@ -67,54 +44,94 @@ def collect(objective: Objective, data: Any, source: Source, sharing: str) -> tu
 
 
 def _accumulate(objective: Objective, data: Any, chosen: Plan, source: Source, sharing: str) -> Factors:
-    factors = Factors()
-    space = objective.space
-    for p in chosen.rest:
-        factors.diagonals[p] = Mean(torch.zeros(space.shapes[p], dtype=space.dtype, device=space.device))
-    for layer in chosen.layers:
-        outs, ins = _sizes(layer, objective)
-        factors.slopes[layer] = Mean(torch.zeros(outs, outs, dtype=space.dtype, device=space.device))
-        if layer.kind != "norm":
-            shape = (ins,) if layer.kind == "embedding" else (ins, ins)
-            factors.inputs[layer] = Mean(torch.zeros(shape, dtype=space.dtype, device=space.device))
+    factors, dtype = empty(objective.space, chosen), objective.space.dtype
     for slope in slopes(objective, data, chosen, source):
-        _add(factors, slope, sharing)
+        _add(factors, slope, sharing == "reduce", dtype)
     return factors
 
 
-def _add(factors: Factors, slope: Slope, sharing: str) -> None:
-    counted = slope.weight if slope.first else 0.0
+def empty(space: Space, chosen: Plan) -> Factors:
+    """Means of nothing."""
+
+    def mean(*shape: int) -> Mean:
+        return Mean(shape, space.dtype, space.device)
+
+    sizes = {layer: _sizes(layer, space.shapes) for layer in chosen.layers}
+    return Factors(
+        {layer: mean(outs, outs) for layer, (outs, _) in sizes.items()},
+        {
+            layer: mean(ins) if layer.kind == "embedding" else mean(ins, ins)
+            for layer, (_, ins) in sizes.items()
+            if layer.kind != "norm"
+        },
+        {p: mean(*space.shapes[p]) for p in chosen.rest},
+    )
+
+
+def _add(factors: Factors, slope: Slope, reduce: bool, dtype: torch.dtype) -> None:
     for p, gradient in slope.gradients.items():
-        factors.diagonals[p].add(slope.weight * gradient.square(), counted)
-    for layer, pairs in slope.calls.items():
+        if slope.first:
+            factors.diagonals[p].count(slope.weight)
+        factors.diagonals[p].add(gradient.square(), slope.weight)
+    for layer, uses in slope.calls.items():
         moment = factors.slopes[layer]
-        moment.weight += counted
-        for a, g in merged(pairs) if layer.kind == "norm" else pairs:
-            if layer.kind == "norm":
-                rows = norm_gradients(layer, a, g)
-            else:
-                reduce = sharing == "reduce" and layer.kind != "embedding"
-                rows = g.sum(1) if reduce else g.flatten(0, 1)
-                if slope.first:
-                    _add_inputs(factors.inputs[layer], layer, a, reduce)
-            moment.total.addmm_(rows.T, rows, alpha=slope.weight)
+        if slope.first:
+            moment.count(slope.weight)
+        if layer.kind == "norm":
+            for a, g in merged(layer, uses, dtype):
+                moment.add_squares(norm_gradients(layer, a, g), slope.weight)
+            continue
+        for use in uses:
+            moment.add_squares(_slopes(layer, use, reduce, dtype), slope.weight)
+            if slope.first:
+                _add_inputs(factors.inputs[layer], layer, use, reduce)
 
 
-def _add_inputs(moment: Mean, layer: Layer, a: Tensor, reduce: bool) -> None:
-    """Add the second moment of the inputs of one call, summed over examples and places."""
+def _slopes(layer: Layer, use: Use, reduce: bool, dtype: torch.dtype) -> Tensor:
+    """The gradients in the outputs of one call: a row for each place, or for each example with `reduce`."""
+    slope = use.slope.to(dtype)
+    if layer.kind == "convolution":
+        g = images(slope, use.module).flatten(2)
+        return g.sum(2) if reduce else g.transpose(0, 1).flatten(1).T
     if layer.kind == "embedding":
-        index, padding = a.reshape(-1), layer.modules[0].padding_idx
+        padding = _padding(use)
+        return slope.reshape(-1, slope.shape[-1]) if padding is None else slope[use.x != padding]
+    return slope.flatten(1, -2).sum(1) if reduce and slope.dim() > 2 else slope.reshape(-1, slope.shape[-1])
+
+
+def _add_inputs(moment: Mean, layer: Layer, use: Use, reduce: bool) -> None:
+    """Add the second moment of the inputs of one call, summed over examples and places."""
+    ones = layer.bias is not None
+    if layer.kind == "embedding":
+        index, padding = use.x.reshape(-1), _padding(use)
         index = index if padding is None else index[index != padding]
-        moment.add(torch.bincount(index, minlength=moment.total.numel()), float(index.numel()))
+        moment.count(float(index.numel()))
+        moment.add(torch.bincount(index, minlength=moment.shape[0]).to(moment.dtype))
+    elif layer.weight is None:  # the input of a bias is the number 1
+        moment.count(1.0)
+        moment.add(torch.ones(1, 1, dtype=moment.dtype, device=moment.device))
+    elif layer.kind == "convolution" and not reduce:
+        slope = images(use.slope, use.module)
+        moment.count(float(slope.numel() // slope.shape[1]))
+        moment.add(patch_moment(images(use.x, use.module).to(moment.dtype), use.module, ones=ones))
     else:
-        rows = a.mean(1) if reduce else a.flatten(0, 1)
-        moment.total.addmm_(rows.T, rows)
-        moment.weight += rows.shape[0]
+        x = use.x.to(moment.dtype)
+        if layer.kind == "convolution":
+            rows = patches(images(x, use.module), use.module).mean(1)
+        else:
+            rows = x.flatten(1, -2).mean(1) if reduce and x.dim() > 2 else x.reshape(-1, x.shape[-1])
+        moment.count(float(rows.shape[0]))
+        moment.add_squares(rows, ones=ones)
 
 
-def _sizes(layer: Layer, objective: Objective) -> tuple[int, int]:
+def _padding(use: Use) -> int | None:
+    """The index of an embedding whose row is a constant."""
+    padding: Any = use.module.padding_idx
+    return padding  # type: ignore[no-any-return]
+
+
+def _sizes(layer: Layer, shapes: tuple[torch.Size, ...]) -> tuple[int, int]:
     """Number of outputs and of inputs (with the bias's 1); for a norm the number of its parameters."""
-    shapes = objective.space.shapes
     if layer.kind == "norm":
         return sum(shapes[p].numel() for p in layer.positions), 0
     if layer.kind == "embedding":
@@ -123,19 +140,3 @@ def _sizes(layer: Layer, objective: Objective) -> tuple[int, int]:
     outs = shapes[layer.positions[0]][0]
     ins = 0 if layer.weight is None else shapes[layer.weight][1:].numel()
     return outs, ins + (layer.bias is not None)
-
-
-def merged(pairs: Sequence[Pair]) -> Iterator[Pair]:
-    """Calls with the same number of examples as one call with more places."""
-    by_size: dict[int, list[Pair]] = {}
-    for a, g in pairs:
-        by_size.setdefault(a.shape[0], []).append((a, g))
-    for same in by_size.values():
-        yield torch.cat([a for a, _ in same], 1), torch.cat([g for _, g in same], 1)
-
-
-def norm_gradients(layer: Layer, a: Tensor, g: Tensor) -> Tensor:
-    """The gradients of a norm's scale and shift, example by example: [N, parameters]."""
-    weight = [(g * a).sum(1)] if layer.weight is not None else []
-    bias = [g.sum(1)] if layer.bias is not None else []
-    return torch.cat(weight + bias, 1)

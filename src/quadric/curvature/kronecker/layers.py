@@ -1,12 +1,12 @@
 """Layers whose curvature has a form of its own, and their calls as sums of outer products.
 
 A layer's per-example gradient is Σ_t g_t a_tᵀ over the places t at which its weights are used: tokens, pixels, calls.
-`sides` gives a [N, T, d] and g [N, T, out] of one call; a holds a last 1 for a bias.
+`sides` gives a [N, T, d] and g [N, T, out] of one `Use`; a holds a last 1 for a bias.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,15 @@ class Layer:
     def positions(self) -> list[int]:
         """Weight and bias, those that there are."""
         return [p for p in (self.weight, self.bias) if p is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """One call of a layer's module: its input x and the gradient `slope` in its output."""
+
+    module: nn.Module
+    x: Tensor
+    slope: Tensor
 
 
 @dataclass(frozen=True)
@@ -112,17 +121,21 @@ def _why_not(users: Sequence[tuple[str, nn.Module, str]]) -> str:
 # ---- one call as a sum of outer products
 
 
-def sides(layer: Layer, module: nn.Module, x: Tensor, slope: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """a [N, T, d] and g [N, T, out] of one call with input x and the gradient `slope` in its output.
+Pair = tuple[Tensor, Tensor]
+"""(a, g) of one call."""
+
+
+def sides(layer: Layer, use: Use, dtype: torch.dtype) -> Pair:
+    """a [N, T, d] and g [N, T, out] of one call.
 
     For an embedding a is the index [N, T], and g is zero at its padding index; for a norm both are [N, T, channels].
     """
+    module, x, slope = use.module, use.x, use.slope
     if layer.kind == "linear":
         g = _rows(slope)
         return _with_bias(layer, _rows(x).to(dtype), g), g.to(dtype)
     if layer.kind == "convolution":
-        dims = len(module.kernel_size)  # type: ignore[arg-type]
-        x, slope = (t if t.dim() == dims + 2 else t.unsqueeze(0) for t in (x, slope))
+        x, slope = images(x, module), images(slope, module)
         g = slope.flatten(2).transpose(1, 2).to(dtype)
         return _with_bias(layer, patches(x, module).to(dtype) if layer.weight is not None else g, g), g
     if layer.kind == "embedding":
@@ -139,8 +152,31 @@ def sides(layer: Layer, module: nn.Module, x: Tensor, slope: Tensor, dtype: torc
     return hat, slope
 
 
+def merged(layer: Layer, uses: Sequence[Use], dtype: torch.dtype) -> Iterator[Pair]:
+    """The sides of a layer's calls; those with the same number of examples as one call with more places."""
+    by_size: dict[int, list[Pair]] = {}
+    for use in uses:
+        a, g = sides(layer, use, dtype)
+        by_size.setdefault(a.shape[0], []).append((a, g))
+    for same in by_size.values():
+        yield same[0] if len(same) == 1 else (torch.cat([a for a, _ in same], 1), torch.cat([g for _, g in same], 1))
+
+
+def norm_gradients(layer: Layer, a: Tensor, g: Tensor) -> Tensor:
+    """The gradients of a norm's scale and shift, example by example: [N, parameters]."""
+    weight = [(g * a).sum(1)] if layer.weight is not None else []
+    bias = [g.sum(1)] if layer.bias is not None else []
+    return torch.cat(weight + bias, 1)
+
+
 def _rows(x: Tensor) -> Tensor:
     return x.reshape(x.shape[0] if x.dim() > 1 else 1, -1, x.shape[-1])
+
+
+def images(x: Tensor, module: nn.Module) -> Tensor:
+    """The input or output of a convolution with its batch dimension: [N, channels, …]."""
+    conv: Any = module
+    return x if x.dim() == len(conv.kernel_size) + 2 else x.unsqueeze(0)
 
 
 def _with_bias(layer: Layer, a: Tensor, g: Tensor) -> Tensor:
@@ -153,14 +189,20 @@ def _with_bias(layer: Layer, a: Tensor, g: Tensor) -> Tensor:
 def patches(x: Tensor, module: nn.Module) -> Tensor:
     """What a convolution multiplies its weight with: [N, places, channels · kernel], channels slowest."""
     conv: Any = module
-    mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-    x = F.pad(x, conv._reversed_padding_repeated_twice, mode=mode)
+    x = padded(x, conv)
     dims = len(conv.kernel_size)
     for i in range(dims):
         x = x.unfold(2 + i, conv.dilation[i] * (conv.kernel_size[i] - 1) + 1, conv.stride[i])[..., :: conv.dilation[i]]
     places, kernel = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
     x = x.permute(0, *places, 1, *kernel)
     return x.reshape(x.shape[0], x.shape[1 : 1 + dims].numel(), -1)
+
+
+def padded(x: Tensor, module: nn.Module) -> Tensor:
+    """The input of a convolution with its padding."""
+    conv: Any = module
+    padding = conv._reversed_padding_repeated_twice
+    return F.pad(x, padding, mode="constant" if conv.padding_mode == "zeros" else conv.padding_mode)
 
 
 def _normalised(module: nn.Module, x: Tensor) -> Tensor:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch import Tensor
 
 from quadric.core.randomness import RandomState, Seed
 from quadric.curvature.example_slopes import example_slopes, refuse_coupled
-from quadric.curvature.kronecker.layers import Layer, Plan, sides
+from quadric.curvature.kronecker.accounts import adds_up, altered, used_outside
+from quadric.curvature.kronecker.calls import Call, recorded
+from quadric.curvature.kronecker.layers import Layer, Plan, Use
 from quadric.objective.batch import not_finite
 from quadric.objective.isolation import untouched
 from quadric.objective.linearization import Linearization
 from quadric.objective.objective import Objective
 
 KINDS = ("exact", "mc", "empirical")
-
-Pair = tuple[Tensor, Tensor]
-"""(a, g) of one call."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Slope:
-    """One vector r of H_ℓ = Σ r rᵀ pushed back: each layer's calls as (a, g), and Jᵀ r of the other parameters."""
+    """One vector r of H_ℓ = Σ r rᵀ pushed back: each layer's calls, and Jᵀ r of the other parameters."""
 
     weight: float
     """D_b of its batch."""
@@ -44,7 +41,7 @@ class Slope:
     """Whether it is the first of its batch."""
     examples: int
     """How many its batch has."""
-    calls: dict[Layer, list[Pair]]
+    calls: dict[Layer, list[Use]]
     gradients: dict[int, Tensor]
 
 
@@ -61,9 +58,11 @@ def slopes(objective: Objective, data: Any, plan: Plan, source: Source) -> Itera
     if source.fisher == "empirical":
         refuse_coupled(objective)
     found = False
-    with untouched(objective.model, RandomState.seeded(source.seed, objective.space.device)):
+    doubtful = tuple(layer for layer in plan.layers if any(altered(module) for module in layer.modules))
+    space = objective.space
+    with untouched(objective.model, RandomState.seeded(source.seed, space.device)):
         for batch in objective.batches(data):
-            with _calls(plan) as calls:
+            with recorded(plan) as calls:
                 linearization = Linearization(objective, batch, taped=False)
             if linearization.weight <= 0:
                 continue
@@ -71,30 +70,14 @@ def slopes(objective: Objective, data: Any, plan: Plan, source: Source) -> Itera
                 part = not_finite(batch) or "parameters or activations"
                 raise ValueError(f"The loss is {float(linearization.loss)}: the {part} hold NaN or infinity.")
             found = True
+            stray = used_outside(linearization.outputs, calls, plan, objective.parameters)
+            if stray:
+                raise Unaccounted([layer for layer in plan.layers if layer in stray])
+            here = _Recorded(plan, linearization, calls, doubtful, space.dtype)
             for i, r in enumerate(_vectors(linearization, source)):
-                yield _push(objective, plan, linearization, calls, r, first=i == 0)
+                yield here.push(r, first=i == 0)
     if not found:
         raise ValueError("No batch of the data has anything to average over (every D_b is 0).")
-
-
-@contextmanager
-def _calls(plan: Plan) -> Iterator[list[tuple[Layer, nn.Module, Tensor, GradientEdge]]]:
-    """Record the calls of the plan's modules. Edges are taken at once: what follows may change outputs in place."""
-    calls: list[tuple[Layer, nn.Module, Tensor, GradientEdge]] = []
-    handles = []
-    for layer in plan.layers:
-        for module in layer.modules:
-
-            def record(module: nn.Module, inputs: Any, output: Any, layer: Layer = layer) -> None:
-                if isinstance(output, Tensor) and output.requires_grad and inputs and isinstance(inputs[0], Tensor):
-                    calls.append((layer, module, inputs[0].detach(), get_gradient_edge(output)))
-
-            handles.append(module.register_forward_hook(record))
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _vectors(linearization: Linearization, source: Source) -> Iterator[Tensor]:
@@ -116,7 +99,8 @@ def _vectors(linearization: Linearization, source: Source) -> Iterator[Tensor]:
             yield r * _signs(outputs, 0 in loss.block_dims(outputs), generator)
     else:
         for _ in range(source.samples):
-            yield loss.sample(outputs, targets, generator) / source.samples**0.5
+            r = loss.sample(outputs, targets, generator)
+            yield r if source.samples == 1 else r / source.samples**0.5
 
 
 def _signs(outputs: Tensor, single: bool, generator: torch.Generator) -> Tensor:
@@ -126,67 +110,47 @@ def _signs(outputs: Tensor, single: bool, generator: torch.Generator) -> Tensor:
     return 2 * torch.bernoulli(half, generator=generator) - 1
 
 
-def _push(
-    objective: Objective,
-    plan: Plan,
-    linearization: Linearization,
-    calls: list[tuple[Layer, nn.Module, Tensor, GradientEdge]],
-    r: Tensor,
-    first: bool,
-) -> Slope:
-    """Jᵀ r into the layers' outputs and the other parameters; with the first r of a batch the accounts are checked."""
-    dtype = objective.space.dtype
-    positions = list(range(len(objective.parameters))) if first else list(plan.rest)
-    edges = [edge for *_, edge in calls]
-    wanted: list[Any] = [*edges, *(objective.parameters[p] for p in positions)]
-    pushed: tuple[Tensor | None, ...] = (None,) * len(wanted)
-    if linearization.outputs.requires_grad and wanted:
-        pushed = torch.autograd.grad(linearization.outputs, wanted, r, retain_graph=True, allow_unused=True)
-    pairs: dict[Layer, list[Pair]] = {layer: [] for layer in plan.layers}
-    for (layer, module, x, _), slope in zip(calls, pushed, strict=False):
-        if slope is not None:
-            pairs[layer].append(sides(layer, module, x, slope, dtype))
-    gradients = {
-        p: torch.zeros_like(objective.parameters[p]) if g is None else g
-        for p, g in zip(positions, pushed[len(edges) :], strict=True)
-    }
-    if first:
-        wrong = [layer for layer in plan.layers if not _accounts(layer, pairs[layer], objective, gradients)]
-        if wrong:
-            raise Unaccounted(wrong)
-    rest = {p: gradients[p].to(dtype) for p in plan.rest}
-    return Slope(linearization.weight, first, linearization.batch.examples, pairs, rest)
+@dataclass(frozen=True)
+class _Recorded:
+    """A linearised batch with the calls of the plan's layers, and which layers need a look at their gradient."""
+
+    plan: Plan
+    linearization: Linearization
+    calls: list[Call]
+    doubtful: tuple[Layer, ...]
+    dtype: torch.dtype
+
+    def push(self, r: Tensor, first: bool) -> Slope:
+        """Jᵀ r into the layers' outputs and the other parameters."""
+        plan, outputs, dtype = self.plan, self.linearization.outputs, self.dtype
+        parameters = self.linearization.parameters
+        positions = list(plan.rest)
+        if first:
+            positions += [p for layer in self.doubtful for p in layer.positions]
+        wanted: list[Any] = [*(call.output for call in self.calls), *(parameters[p] for p in positions)]
+        pushed: tuple[Tensor | None, ...] = (None,) * len(wanted)
+        if outputs.requires_grad and wanted:
+            pushed = torch.autograd.grad(outputs, wanted, r, retain_graph=True, allow_unused=True)
+        uses: dict[Layer, list[Use]] = {layer: [] for layer in plan.layers}
+        for call, slope in zip(self.calls, pushed, strict=False):
+            if slope is not None:
+                _check_intact(call)
+                uses[call.layer].append(Use(call.module, call.x, slope))
+        gradients = {
+            p: torch.zeros_like(parameters[p]) if g is None else g
+            for p, g in zip(positions, pushed[len(self.calls) :], strict=True)
+        }
+        if first:
+            wrong = [x for x in self.doubtful if not adds_up(x, uses[x], parameters, gradients, dtype)]
+            if wrong:
+                raise Unaccounted(wrong)
+        rest = {p: gradients[p].to(dtype) for p in plan.rest}
+        return Slope(self.linearization.weight, first, self.linearization.batch.examples, uses, rest)
 
 
-def _accounts(layer: Layer, pairs: list[Pair], objective: Objective, gradients: dict[int, Tensor]) -> bool:
-    """Whether G = Σ g aᵀ over the recorded calls is the gradient that autograd finds, by pᵀ G q with random p and q."""
-    dtype, device = objective.space.dtype, objective.space.device
-    generator = torch.Generator(device).manual_seed(0)
-
-    def probe(size: int) -> Tensor:
-        return torch.randn(size, dtype=dtype, device=device, generator=generator)
-
-    first = gradients[layer.positions[0]]
-    outs, width = (first.numel(), 1) if layer.kind == "norm" else (first.shape[0], first[0].numel())
-    p, q = probe(outs), probe(width)
-    weight = None if layer.weight is None else gradients[layer.weight].to(dtype).reshape(outs, width)
-    bias = None if layer.bias is None else gradients[layer.bias].to(dtype).reshape(-1)
-    want = torch.zeros_like(p[0])
-    if weight is not None:
-        want += p @ (weight @ q)
-    if bias is not None:
-        want += p @ bias
-    got, scale = torch.zeros_like(p[0]), abs(want)
-    for a, g in pairs:
-        if layer.kind == "embedding":
-            terms = (g @ q) * p[a]
-        elif layer.kind == "norm":
-            hat = torch.zeros_like(a) if weight is None else a * q
-            terms = g * (hat if bias is None else hat + 1) * p
-        else:
-            ones = q.new_ones(1)
-            terms = (g @ p) * (a @ torch.cat(([] if weight is None else [q]) + ([] if bias is None else [ones])))
-        got += terms.sum()
-        scale += terms.abs().sum()
-    eps = torch.finfo(objective.parameters[layer.positions[0]].dtype).eps
-    return bool(abs(got - want) <= eps**0.5 * scale)
+def _check_intact(call: Call) -> None:
+    if not call.intact:
+        raise ValueError(
+            f"The input of module {call.layer.name!r} was changed in place after the call, so what it saw is lost "
+            "(training would fail for the same reason). Change a copy of it in the model."
+        )

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from quadric.core.space import Space
-from quadric.curvature.kronecker.coverage import Coverage, Covered, covered, place
+from quadric.curvature.kronecker.coverage import Coverage, Places
 from quadric.curvature.kronecker.factors import Factors, collect
 from quadric.curvature.kronecker.layers import Layer, Plan
 from quadric.curvature.kronecker.passes import KINDS, Source
@@ -16,11 +16,10 @@ from quadric.curvature.retained import Retained
 from quadric.objective.batch import Batch, is_batch
 from quadric.objective.losses import Loss
 from quadric.objective.objective import Objective
-from quadric.operators.block_diagonal import BlockDiagonal
+from quadric.operators.block_diagonal import BlockDiagonal, Partition
 from quadric.operators.dense import Dense
 from quadric.operators.diagonal import Diagonal
 from quadric.operators.operator import LinearOperator
-from quadric.operators.selection import Selection
 
 
 class KroneckerFactored(BlockDiagonal):
@@ -60,6 +59,7 @@ class KroneckerFactored(BlockDiagonal):
         self._source = Source(fisher, samples, seed)
         self._single = data is not None and is_batch(data, objective.unpack)
         self._retained: Retained[tuple[BlockDiagonal, Coverage]] = Retained()
+        self._places: Places | None = None
 
     @property
     def domain(self) -> Space:
@@ -74,9 +74,9 @@ class KroneckerFactored(BlockDiagonal):
         return self._now()[0].blocks
 
     @property
-    def selections(self) -> tuple[Selection, ...]:  # type: ignore[override]
-        """The coordinates that each block acts on."""
-        return self._now()[0].selections
+    def partition(self) -> Partition:  # type: ignore[override]
+        """Where the blocks lie."""
+        return self._now()[0].partition
 
     @property
     def coverage(self) -> Coverage:
@@ -90,6 +90,9 @@ class KroneckerFactored(BlockDiagonal):
     def _prepare(self, chosen: Plan, factors: Factors) -> None:
         """What must be known of all layers before the first block is made."""
 
+    def _apply(self, x: Tensor) -> Tensor:
+        return self._now()[0]._apply(x)
+
     def _now(self) -> tuple[BlockDiagonal, Coverage]:
         batch = self.objective.batch(self.data) if self._single else Batch((), None, 1)
         value, _ = self._retained.get(self.objective, batch, self._make, self._source.seed, once=False)
@@ -99,24 +102,19 @@ class KroneckerFactored(BlockDiagonal):
         return self._assemble(*collect(self.objective, self.data, self._source, self.sharing))
 
     def _assemble(self, chosen: Plan, factors: Factors) -> tuple[BlockDiagonal, Coverage]:
-        space = self.space
         self._prepare(chosen, factors)
-        blocks: list[tuple[int, LinearOperator, Selection, Covered]] = []
-        for layer in chosen.layers:
-            where = place(layer, space)
-            block = (
-                second_moment(factors.slopes[layer].value, where.space)
-                if layer.kind == "norm"
-                else self._block(layer, factors, where.space)
-            )
-            blocks.append((layer.positions[0], block, where, covered(layer, space)))
-        for p, reason in chosen.rest.items():
-            where = Selection.of_tensors(space, [p])
-            block = Diagonal(factors.diagonals[p].value.reshape(-1), where.space)
-            blocks.append((p, block, where, Covered((space.names[p],), "diagonal", reason)))
-        blocks.sort(key=lambda entry: entry[0])
-        operator = BlockDiagonal([b for _, b, _, _ in blocks], space, [s for _, _, s, _ in blocks])
-        return operator, Coverage(tuple(c for *_, c in blocks))
+        space = self.space
+        if self._places is None or self._places.plan != chosen or not self._places.partition.space.same_as(space):
+            self._places = Places.of(chosen, space)
+        blocks: list[LinearOperator] = []
+        for owner, where in zip(self._places.owners, self._places.partition.selections, strict=True):
+            if isinstance(owner, int):
+                blocks.append(Diagonal(factors.diagonals[owner].value.reshape(-1), where.space))
+            elif owner.kind == "norm":
+                blocks.append(second_moment(factors.slopes[owner].value, where.space))
+            else:
+                blocks.append(self._block(owner, factors, where.space))
+        return BlockDiagonal(blocks, space, self._places.partition), self._places.coverage
 
 
 def second_moment(matrix: Tensor, space: Space | None = None) -> Dense:

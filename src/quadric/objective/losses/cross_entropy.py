@@ -79,11 +79,10 @@ class CrossEntropy(Loss):
         """√(mᵢ/D) (p − e_y) at every position, with y drawn from p."""
         dim = _class_dim(outputs)
         p = outputs.detach().softmax(dim)
-        last = p.movedim(dim, -1)
-        drawn = torch.multinomial(last.reshape(-1, last.shape[-1]), 1, generator=generator).view(last.shape[:-1])
-        return p.scatter_add(dim, drawn.unsqueeze(dim), p.new_full((1,), -1.0).expand_as(drawn.unsqueeze(dim))).mul_(
-            self._mass(outputs, targets, dim) ** 0.5
-        )
+        race = torch.empty_like(p).exponential_(generator=generator)  # the first of exponential clocks of rates p
+        drawn = race.reciprocal_().mul_(p).argmax(dim, keepdim=True)
+        p.scatter_add_(dim, drawn, p.new_full((1,), -1.0).expand_as(drawn))
+        return p.mul_(self._mass(outputs, targets, dim) ** 0.5)
 
     def square_root(self, outputs: Tensor, targets: Any) -> Iterator[Tensor]:
         """√(mᵢ p_c/D) (e_c − p) for every class c: Σ_c p_c (e_c − p)(e_c − p)ᵀ = diag p − p pᵀ.

@@ -1,0 +1,57 @@
+"""The calls of a plan's modules, recorded while the model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from quadric.curvature.kronecker.layers import Layer, Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A module's input x, and where the gradients in its output and (if any flows there) its input are to be had.
+
+    Edges are taken at once: what follows may change the output in place.
+    """
+
+    layer: Layer
+    module: nn.Module
+    x: Tensor
+    version: int
+    output: GradientEdge
+    source: GradientEdge | None
+
+    @property
+    def intact(self) -> bool:
+        """Whether x is still what the module saw."""
+        return self.x._version == self.version
+
+
+@contextmanager
+def recorded(plan: Plan) -> Iterator[list[Call]]:
+    """Within the block calls of the plan's modules are appended to the list."""
+    calls: list[Call] = []
+    handles = []
+    for layer in plan.layers:
+        for module in layer.modules:
+
+            def record(
+                module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, layer: Layer = layer
+            ) -> None:
+                x = args[0] if args else kwargs.get("input")
+                if isinstance(output, Tensor) and output.requires_grad and isinstance(x, Tensor):
+                    source = get_gradient_edge(x) if x.requires_grad else None
+                    calls.append(Call(layer, module, x.detach(), x._version, get_gradient_edge(output), source))
+
+            handles.append(module.register_forward_hook(record, with_kwargs=True))
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
