@@ -38,9 +38,8 @@ class Closure:
         parameters = self.objective.parameters
         for p in parameters:
             p.grad = None
-        inputs = (
-            None if len(parameters) == sum(p.requires_grad for p in self.objective.model.parameters()) else parameters
-        )
+        # A reentrant checkpoint can't be told which gradients are wanted, so that is done only where there are others.
+        inputs = parameters if self.objective.holds_others() else None
 
         def backward(batch: Batch) -> tuple[Tensor, float]:
             outputs = self.objective.outputs(batch)
