@@ -125,6 +125,15 @@ def test_tensors_that_belong_to_all_examples_are_not_cut():
     assert rest.inputs["x"].shape == (6, 4)
 
 
+def test_two_batches_in_a_list_are_told_from_two_inputs():
+    objective = quadric.Objective(nn.Linear(4, 3), nn.CrossEntropyLoss())
+    batch = torch.randn(8, 4), torch.zeros(8, dtype=torch.long)
+    with pytest.raises(
+        TypeError, match=r"got 2 inputs and failed: .*model\(\*inputs\); several batches.*on\(batch1, batch2\)"
+    ):
+        objective.on([batch, batch])()
+
+
 def test_where_the_loss_fails_a_difference_in_number_is_told_with_the_loss_s_own_words():
     objective = quadric.Objective(nn.Linear(4, 3), nn.CrossEntropyLoss())
     with pytest.raises(ValueError, match=r"8 inputs, 7 targets.*Expected input batch_size \(8\)"):

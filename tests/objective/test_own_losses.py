@@ -80,6 +80,34 @@ def test_a_step_uses_one_draw_of_the_loss(problem):
     assert torch.allclose(*steps, rtol=0, atol=1e-12)
 
 
+class Structured(nn.Linear):
+    def forward(self, x):
+        return {"logits": super().forward(x)}
+
+
+@pytest.mark.parametrize(
+    "loss_fn", [nn.CrossEntropyLoss(), lambda y, t: (y.logits - t).mean()], ids=["torch's", "the user's"]
+)
+def test_outputs_that_are_no_tensor_are_told_with_the_remedy(loss_fn):
+    objective = quadric.Objective(Structured(4, 3), loss_fn)
+    with pytest.raises(TypeError, match=r"no tensor but dict .*prediction=lambda out: out\.logits"):
+        objective.on((torch.randn(8, 4), torch.zeros(8, dtype=torch.long)))()
+
+
+def test_a_class_is_no_loss_function():
+    with pytest.raises(TypeError, match=r"got a class: write MSELoss\(\)\."):
+        quadric.Objective(nn.Linear(4, 3), nn.MSELoss)
+
+
+@pytest.mark.parametrize("name", ["curveball", "adam"])
+def test_a_loss_that_autograd_can_not_follow_is_refused(name, problem):
+    model, batch = problem
+    objective = quadric.Objective(model, lambda y, t: ((y.detach() - t) ** 2).mean())
+    optimizer = quadric.optim.create(name, objective)
+    with pytest.raises(ValueError, match=r"does not depend on the model's outputs.*detach\(\)"):
+        optimizer.step(objective.on(batch))
+
+
 def as_it_is(loss):
     return loss
 

@@ -58,6 +58,11 @@ class Batch:
             Batch(cut(self.inputs, rest), cut(self.targets, rest), self.examples - count, share=True),
         )
 
+    @property
+    def spread(self) -> int:
+        """How many positional arguments the inputs are."""
+        return len(self.inputs) if _spreads(self.inputs) else 1
+
     def _by_example(self, tensor: Tensor) -> bool:
         return tensor.dim() > 0 and tensor.shape[0] == self.examples
 

@@ -13,7 +13,7 @@ from quadric.core.randomness import RandomState
 from quadric.objective import batch as batches
 from quadric.objective.batch import Batch
 from quadric.objective.isolation import Snapshot
-from quadric.objective.linearization import Linearization
+from quadric.objective.linearization import DETACHED, Linearization
 
 if TYPE_CHECKING:
     from quadric.objective.objective import Objective
@@ -46,6 +46,8 @@ class Closure:
             loss, weight = self.objective.loss_at(outputs, batch), self.objective.weight(outputs, batch)
             if not bool(torch.isfinite(loss)) and weight > 0:
                 self.check_data(batch)
+            if weight > 0 and isinstance(outputs, Tensor) and outputs.requires_grad and not loss.requires_grad:
+                raise ValueError(DETACHED)
             if loss.requires_grad and weight > 0:
                 (loss if len(self.batches) == 1 else loss * weight).backward(inputs=inputs)
             return loss.detach(), weight

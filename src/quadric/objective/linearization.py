@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from quadric.objective.objective import Objective
 
 Vector = Sequence[Tensor]
+DETACHED = (
+    "The loss does not depend on the model's outputs as autograd sees it, so it has no gradient: is there a detach(), "
+    ".item(), argmax or torch.no_grad() in the loss function?"
+)
 
 
 class Linearization:
@@ -87,6 +91,8 @@ class Linearization:
     def loss_gradient(self) -> Tensor:
         """∇ℓ: the gradient of the loss in the outputs."""
         if self._loss_gradient is None:
+            if self.outputs.requires_grad and not self._attached.requires_grad:
+                raise ValueError(DETACHED)
             (self._loss_gradient,) = (
                 torch.autograd.grad(self._attached, self.outputs, retain_graph=True, materialize_grads=True)
                 if self.outputs.requires_grad

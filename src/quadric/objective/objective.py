@@ -120,6 +120,11 @@ class Objective:
         except TypeError as error:
             if batch.inputs == () and batch.targets is None:
                 raise TypeError("This model needs inputs: objective.on(batch), batch = (inputs, targets).") from error
+            if batch.spread > 1:
+                raise TypeError(
+                    f"The model got {batch.spread} inputs and failed: {error} A tuple or list of inputs is spread, "
+                    "model(*inputs); several batches make one step as objective.on(batch1, batch2)."
+                ) from error
             raise
         return outputs if self.prediction is None else self.prediction(outputs)
 
@@ -186,6 +191,13 @@ class Objective:
                 if wrong is not None:
                     raise ValueError(f"{wrong} The loss function failed on them: {error}") from error
                 raise
+            except (TypeError, AttributeError) as error:
+                if isinstance(outputs, Tensor):
+                    raise
+                raise TypeError(
+                    f"The loss function failed on the model's outputs, no tensor but {type(outputs).__name__} "
+                    f"({error}). Say which part is the prediction: Objective(..., prediction=lambda out: out.logits)."
+                ) from error
             if self.unpack is None:
                 batches.check_not_repeated(batch, outputs)
         if not isinstance(loss, Tensor):

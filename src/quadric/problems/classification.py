@@ -70,6 +70,7 @@ def classification(
         open=open_,
         facts={
             **facts,
+            "loss": "cross-entropy",
             "train loss and error": f"on {measured}, in evaluation mode",
             "test error": "on all test examples",
         },
