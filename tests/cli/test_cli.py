@@ -59,7 +59,10 @@ def test_report_redraws_and_prints_the_same_table(quadric, tmp_path):
 def test_list_shows_every_problem_and_optimiser(quadric):
     status, output, _ = quadric("list")
     assert status == 0
-    assert all(name in output for name in [*problems.names(), *optim.names()])
+    lines = output.splitlines()
+    for name in [*problems.names(), *optim.names()]:
+        assert any(line.split()[:1] == [name] for line in lines)
+    assert len([line for line in lines if line.strip()]) == len([*problems.names(), *optim.names()]) + 2
 
 
 @pytest.mark.parametrize("command", [[], ["compare"], ["report"], ["list"]])
@@ -87,6 +90,16 @@ def test_bad_usage_exits_with_2_and_writes_nothing(quadric, tmp_path, arguments,
     assert status == 2
     assert message in error
     assert not (tmp_path / "run").exists()
+
+
+def test_errors_of_the_operating_system_have_no_numbers(quadric, monkeypatch, tmp_path):
+    def full(*arguments):
+        raise OSError(28, "No space left on device", "records.jsonl")
+
+    monkeypatch.setattr("quadric.bench.records.write_atomically", full)
+    status, _, error = quadric(*compare(tmp_path / "run", epochs=1, seeds=1))
+    assert status == 1
+    assert error == "error: records.jsonl: No space left on device"
 
 
 def test_a_directory_with_another_run_is_refused_and_overwritten_on_request(quadric, tmp_path):

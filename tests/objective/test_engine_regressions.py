@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import quadric
 from quadric.curvature.ggn import GGN
 from quadric.objective.batch import batches_of, disagreement, is_batch, take_apart
 from quadric.objective.fingerprint import Fingerprint
@@ -192,6 +193,19 @@ def test_compiled_models_are_taped_as_written(backend, warm):
     check(model)
     assert torch._dynamo.eval_frame._stance.stance == "default"
     check(model)
+
+
+def test_compiled_models_have_hessians_by_double_backward_too():
+    torch._dynamo.reset()
+    model = Model(lambda m, x: m.second(torch.special.erfcx(m.first(x))))  # a call without a rule of its own
+    batch = torch.randn(5, 4, dtype=torch.float64), torch.randint(0, 3, (5,))
+    dense = []
+    for module in (model, torch.compile(model, backend="aot_eager")):
+        operator = quadric.Hessian(Objective(module, nn.CrossEntropyLoss()), batch)
+        dense.append(operator.to_dense())
+        assert operator.routes == ("double backward",)
+    assert torch.allclose(*dense, rtol=0, atol=1e-12)
+    assert torch._dynamo.eval_frame._stance.stance == "default"
 
 
 def test_the_compiler_is_back_after_an_error():

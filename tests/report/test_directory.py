@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.small import header, run
@@ -117,6 +118,46 @@ def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file; name a directory"):
         prepare(tmp_path / "file", overwrite=True)
+
+
+@pytest.mark.parametrize("first", ["", '{"kind"', '{"kind": "header", "problem": {"na'])
+def test_a_run_that_died_while_it_wrote_its_first_line_can_be_overwritten(tmp_path, first):
+    (tmp_path / "records.jsonl").write_text(first)
+    with pytest.raises(FileExistsError, match="holds another run"):
+        prepare(tmp_path, overwrite=False)
+    prepare(tmp_path, overwrite=True)
+    assert contents(tmp_path) == {}
+
+
+def test_a_directory_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match=r"run cannot be made, since .*file is a file; name another"):
+        prepare(tmp_path / "file" / "run", overwrite=False)
+
+
+def test_a_directory_that_cannot_be_written_is_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match=r"^\S+ cannot be written; name another directory than \S+run\.$"):
+        prepare(tmp_path / "run", overwrite=False)
+
+
+def test_a_directory_that_cannot_be_made_is_refused_in_words(tmp_path, monkeypatch):
+    def refuse(self, **options):
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(PermissionError, match=r"run cannot be made \(read-only file system\); name another directory"):
+        prepare(tmp_path / "run", overwrite=False)
+
+
+def test_momentum_which_may_be_negative_has_a_linear_scale():
+    scales = {}
+    for panel in figures.PICTURES["quantities"]:
+        axes = Figure().subplots()
+        axes.plot([0, 1], [0.5, 0.9])
+        figures.finish(axes, panel, {"metric": "train_loss"})
+        scales[panel.label] = axes.get_yscale()
+    assert scales == {"damping λ": "log", "momentum ρ": "linear", "step size β": "log"}
 
 
 def test_curves_can_be_told_apart_without_colour():

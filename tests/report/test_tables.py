@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from bench.small import run
-from quadric.report.tables import for_terminal, percent, plain, result_table
+from quadric.report.tables import fitting, for_terminal, percent, plain, result_table
 from report.test_summary import record
 
 
@@ -70,15 +70,26 @@ def test_rankings_name_winners_losers_and_those_that_missed(table):
     assert "Final test error: adam 0.40 %, curveball 1.40 % (3.5×), sgd 8.00 % (20×); not wild." in table.notes
 
 
+def test_a_near_tie_has_no_factor():
+    near = result_table(record(run("a", 0, [2, 0.05], 1000), run("b", 0, [2, 0.05], 1004), seeds=(0,)))
+    assert "Steps to target: a 1,000, b 1,004." in near.notes
+
+
 def test_a_problem_without_errors_has_no_such_columns():
     *looks, end = run("a", 0, [2, 1])
     events = [*(replace(look, train_error=None, test_error=None) for look in looks), end]
     assert not {"train error", "test error"} & set(result_table(record(events, seeds=(0,))).columns)
 
 
-def test_the_terminal_shows_the_same_rows(table):
-    console = Console(width=130, record=True, file=io.StringIO())
-    console.print(for_terminal(table))
+@pytest.mark.parametrize(("width", "parts"), [(130, 1), (80, 2), (60, 3), (10, 7)])
+def test_the_terminal_shows_the_same_rows_in_parts_that_fit(table, width, parts):
+    found = fitting(table, width)
+    assert len(found) == parts
+    assert [i for part in found for i in part[1:]] == list(range(1, len(table.columns)))
+    if width < 60:
+        return
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(*for_terminal(table, console.width))
     text = console.export_text()
     for row in table.rows:
         for cell in row:

@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 FORMAT = 1
+BEGINNING = '{"kind": "header"'
+"""How every record file begins."""
 Status = Literal["finished", "diverged", "interrupted"]
 
 

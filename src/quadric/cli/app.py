@@ -22,5 +22,12 @@ def main() -> None:
     try:
         app()
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print("error:", " ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
+        print("error:", reason(error), file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def reason(error: Exception) -> str:
+    """An error in one line; those of the operating system without their numbers."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

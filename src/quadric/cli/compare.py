@@ -56,9 +56,10 @@ def compare(
     from quadric.bench.records import Header, Recorder
     from quadric.bench.runner import run, warm_up
     from quadric.cli.output import console, show
-    from quadric.report.directory import prepare, write_report
+    from quadric.report.directory import check_free, prepare, write_report
 
     task, entries, place = chosen(problem, optimizers, device)
+    check_free(out, overwrite)
     epochs = epochs or task.epochs
     torch.set_num_threads(threads or task.threads)
     draw = task.open(data_dir, place)
@@ -135,6 +136,7 @@ def live(entries: list[Entry], epochs: int, seeds: int) -> Iterator[Callable[[Ev
 
     from quadric.bench.records import End, Evaluation
     from quadric.cli.output import console
+    from quadric.report.tables import number
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn()
     with Progress(*columns, console=console(), transient=True) as progress:
@@ -149,7 +151,7 @@ def live(entries: list[Entry], epochs: int, seeds: int) -> Iterator[Callable[[Ev
             elif isinstance(event, End):
                 progress.update(tasks[event.optimizer], completed=(event.seed + 1) * epochs)
                 if not progress.console.is_terminal:
-                    text = f"{event.optimizer}, seed {event.seed}: {event.status} after {event.steps:,} steps"
+                    text = f"{event.optimizer}, seed {event.seed}: {event.status} after {number(event.steps, 'step')}"
                     progress.console.print(f"{text} and {event.seconds:.2f} s ({event.reason})", highlight=False)
 
         yield advance

@@ -22,7 +22,8 @@ def console() -> Console:
 def show(record: Record, table: ResultTable, report: Path) -> None:
     """Print the table, then where the report is."""
     output = console()
-    output.print(for_terminal(table))
+    for part in for_terminal(table, output.width):
+        output.print(part)
     for note in table.notes:
         output.print(f"• {note}", highlight=False, markup=False)
     output.print()

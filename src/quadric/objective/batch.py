@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 Unpack = Callable[[Any], tuple[Any, Any]]
 
@@ -19,31 +20,51 @@ class Batch:
     inputs: Any
     targets: Any
     examples: int
+    share: bool = False
+    """Whether it is a part that `split` cut."""
 
     def call(self, model: Callable[..., Any]) -> Any:
         """The model's outputs: a tuple of inputs is spread as positional arguments, a mapping as keywords."""
-        if isinstance(self.inputs, tuple):
+        if _spreads(self.inputs):
             return model(*self.inputs)
         if isinstance(self.inputs, Mapping):
             return model(**self.inputs)
         return model(self.inputs)
 
     def split(self, fraction: float) -> tuple[Batch, Batch]:
-        """The first share of its examples, at least one, and the rest."""
+        """The first share of its examples, at least one, and the rest.
+
+        Examples lie along the first dimension; a tensor with another first dimension belongs to all of them. Raises
+        ValueError where no input has the examples there (an LSTM's inputs with time in front, a graph's nodes).
+        """
         count = max(1, round(self.examples * fraction))
+        if not any(self._by_example(t) for t in _tensors(self.inputs)):
+            shapes = ", ".join(str(list(t.shape)) for t in _tensors(self.inputs)) or type(self.inputs).__name__
+            raise ValueError(
+                f"A share of this batch can't be taken: its {self.examples} examples are not along the first dimension "
+                f"of its inputs ({shapes}). Use the whole batch (curvature_fraction=1), or put the examples first."
+            )
 
         def cut(value: Any, where: slice) -> Any:
             if isinstance(value, Tensor):
-                return value[where] if value.dim() > 0 and value.shape[0] == self.examples else value
+                return value[where] if self._by_example(value) else value
             if isinstance(value, Mapping):
                 return {key: cut(part, where) for key, part in value.items()}
-            return tuple(cut(part, where) for part in value) if isinstance(value, (tuple, list)) else value
+            return tuple(cut(part, where) for part in value) if _spreads(value) else value
 
         first, rest = slice(None, count), slice(count, None)
         return (
-            Batch(cut(self.inputs, first), cut(self.targets, first), count),
-            Batch(cut(self.inputs, rest), cut(self.targets, rest), self.examples - count),
+            Batch(cut(self.inputs, first), cut(self.targets, first), count, share=True),
+            Batch(cut(self.inputs, rest), cut(self.targets, rest), self.examples - count, share=True),
         )
+
+    @property
+    def spread(self) -> int:
+        """How many positional arguments the inputs are."""
+        return len(self.inputs) if _spreads(self.inputs) else 1
+
+    def _by_example(self, tensor: Tensor) -> bool:
+        return tensor.dim() > 0 and tensor.shape[0] == self.examples
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor in it."""
@@ -54,8 +75,7 @@ class Batch:
 def take_apart(batch: Any, unpack: Unpack | None = None) -> Batch:
     """The `Batch` of what a loader yields: a pair `(inputs, targets)`, tuple or list, or what `unpack` makes of it.
 
-    Raises TypeError for anything that is not a pair; without `unpack`, ValueError when inputs and targets differ in
-    number.
+    Raises TypeError for anything that is not a pair.
     """
     if isinstance(batch, Batch):
         return batch
@@ -69,17 +89,13 @@ def take_apart(batch: Any, unpack: Unpack | None = None) -> Batch:
     inputs, targets = pair
     if isinstance(inputs, list):
         inputs = tuple(inputs)
-    taken = Batch(inputs, targets, _examples(targets) or _examples(inputs) or 1)
-    wrong = disagreement(taken) if unpack is None else None
-    if wrong is not None:
-        raise ValueError(wrong)
-    return taken
+    return Batch(inputs, targets, _examples(targets) or _examples(inputs) or 1)
 
 
 def disagreement(batch: Batch) -> str | None:
     """A sentence where the first dimensions of inputs and targets differ, else None.
 
-    No error in itself: an LSTM has time in front, a graph has nodes. It explains a model or loss that failed.
+    No error in itself: an LSTM has time in front, a graph has nodes. It explains a loss that failed.
     """
     inputs, targets = _examples(batch.inputs), _examples(batch.targets)
     if inputs is None or targets is None or inputs == targets:
@@ -88,6 +104,20 @@ def disagreement(batch: Batch) -> str | None:
         f"Inputs and targets disagree: {inputs} inputs, {targets} targets (first dimensions). "
         "Each example needs one target."
     )
+
+
+def check_not_repeated(batch: Batch, outputs: Any) -> None:
+    """Raise ValueError where the loss repeats one target for all outputs, or one output for all targets, unasked.
+
+    So broadcasting would have it where inputs and targets differ in number and one of them is 1.
+    """
+    targets = batch.targets
+    if not isinstance(targets, Tensor) or not isinstance(outputs, Tensor) or targets.dim() != outputs.dim():
+        return
+    if targets.dim() > 0 and targets.shape[0] != outputs.shape[0] and 1 in (targets.shape[0], outputs.shape[0]):
+        wrong = disagreement(batch)
+        if wrong is not None:
+            raise ValueError(wrong)
 
 
 def is_batch(data: Any, unpack: Unpack | None = None) -> bool:
@@ -136,6 +166,11 @@ def not_finite(batch: Batch) -> str | None:
             if (t.is_floating_point() or t.is_complex()) and not bool(torch.isfinite(t).all()):
                 return name
     return None
+
+
+def _spreads(value: Any) -> bool:
+    """Whether a value is several ones; a `PackedSequence` is a tuple to Python, and one input to a model."""
+    return isinstance(value, (tuple, list)) and not isinstance(value, PackedSequence)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from quadric.core.randomness import RandomState
 from quadric.objective import batch as batches
 from quadric.objective.batch import Batch
 from quadric.objective.isolation import Snapshot
-from quadric.objective.linearization import Linearization
+from quadric.objective.linearization import DETACHED, Linearization
 
 if TYPE_CHECKING:
     from quadric.objective.objective import Objective
@@ -38,15 +38,16 @@ class Closure:
         parameters = self.objective.parameters
         for p in parameters:
             p.grad = None
-        inputs = (
-            None if len(parameters) == sum(p.requires_grad for p in self.objective.model.parameters()) else parameters
-        )
+        # A reentrant checkpoint can't be told which gradients are wanted, so that is done only where there are others.
+        inputs = parameters if self.objective.holds_others() else None
 
         def backward(batch: Batch) -> tuple[Tensor, float]:
             outputs = self.objective.outputs(batch)
             loss, weight = self.objective.loss_at(outputs, batch), self.objective.weight(outputs, batch)
             if not bool(torch.isfinite(loss)) and weight > 0:
                 self.check_data(batch)
+            if weight > 0 and isinstance(outputs, Tensor) and outputs.requires_grad and not loss.requires_grad:
+                raise ValueError(DETACHED)
             if loss.requires_grad and weight > 0:
                 (loss if len(self.batches) == 1 else loss * weight).backward(inputs=inputs)
             return loss.detach(), weight

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from quadric.objective.batch import Batch
-from quadric.objective.isolation import twice_differentiable
+from quadric.objective.isolation import as_written, twice_differentiable
 from quadric.objective.refusal import explained
 from quadric.objective.tape import Tape
 
@@ -79,7 +79,7 @@ class GradientGraph:
         self.objective = objective
         self.batch = batch
         self.parameters = objective.parameters
-        with torch.enable_grad(), twice_differentiable():
+        with torch.enable_grad(), twice_differentiable(), as_written():
             outputs = objective.outputs(batch)
             attached = objective.loss_at(outputs, batch)
             self.weight = objective.weight(outputs, batch)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -68,3 +70,11 @@ def _substituted(model: nn.Module, copies: dict[int, Tensor]) -> Iterator[None]:
 def twice_differentiable() -> AbstractContextManager[None]:
     """Within the block attention takes the kernel that can be differentiated twice."""
     return sdpa_kernel(SDPBackend.MATH)
+
+
+def as_written() -> AbstractContextManager[None]:
+    """Within the block what `torch.compile` has made runs as it was written: compiled code has no second derivative."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance

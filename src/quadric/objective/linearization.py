@@ -13,13 +13,14 @@ Vectors are lists of tensors shaped like the parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from quadric.core.randomness import RandomState, replayed
 from quadric.objective.batch import Batch
 from quadric.objective.refusal import explained
 from quadric.objective.tape import Tape
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from quadric.objective.objective import Objective
 
 Vector = Sequence[Tensor]
+DETACHED = (
+    "The loss does not depend on the model's outputs as autograd sees it, so it has no gradient: is there a detach(), "
+    ".item(), argmax or torch.no_grad() in the loss function?"
+)
 
 
 class Linearization:
@@ -47,6 +52,8 @@ class Linearization:
         with torch.enable_grad():
             with self._tape if taped else nullcontext():
                 outputs = objective.outputs(batch)
+            formula = objective.loss is not None and objective.loss.closed_form
+            self._before_loss = None if formula else RandomState.now(objective.space.device)
             self._attached = objective.loss_at(outputs, batch)
         self.loss = self._attached.detach()
         self.outputs: Tensor = outputs if isinstance(outputs, Tensor) else self._attached
@@ -56,6 +63,7 @@ class Linearization:
         else:
             self._tape.hole = "no tape was asked for"
         self._weight: float | None = None
+        self._checked = False
         self._loss_gradient: Tensor | None = None
         self._loss_hessian: Callable[[Tensor], Tensor] | None = None
         self._double_reverse: tuple[Tensor, list[Tensor]] | None = None
@@ -83,6 +91,8 @@ class Linearization:
     def loss_gradient(self) -> Tensor:
         """∇ℓ: the gradient of the loss in the outputs."""
         if self._loss_gradient is None:
+            if self.outputs.requires_grad and not self._attached.requires_grad:
+                raise ValueError(DETACHED)
             (self._loss_gradient,) = (
                 torch.autograd.grad(self._attached, self.outputs, retain_graph=True, materialize_grads=True)
                 if self.outputs.requires_grad
@@ -93,7 +103,9 @@ class Linearization:
     def loss_hessian(self, u: Tensor) -> Tensor:
         """H_ℓ u, u shaped like the outputs. Raises ValueError where the Gauss–Newton matrix is not defined."""
         if self._loss_hessian is None:
-            self._loss_hessian = self.split().hessian(self.outputs, self.batch.targets)
+            loss = self.split()
+            with self._as_before_loss():
+                self._loss_hessian = loss.hessian(self.outputs, self.batch.targets)
         return self._loss_hessian(u)
 
     def split(self) -> Loss:
@@ -114,7 +126,29 @@ class Linearization:
                 "A scalar output is the loss itself and has no Gauss–Newton matrix. Use quadric.Hessian, or return "
                 "a vector of residuals r, which means ½‖r‖²."
             )
+        if not self._checked:
+            self._check_no_penalty()
+            self._checked = True
         return loss
+
+    def _as_before_loss(self) -> AbstractContextManager[None]:
+        """Within the block a loss without a formula, evaluated again, draws the random numbers that it drew before."""
+        return nullcontext() if self._before_loss is None else replayed(self._before_loss)
+
+    def _check_no_penalty(self) -> None:
+        """Raise ValueError where the loss holds w other than through the outputs. Parameters of its own may do so."""
+        if self._before_loss is None:
+            return
+        with torch.enable_grad(), self._as_before_loss():
+            alone = self.objective.loss_at(self.outputs.detach(), self.batch)
+        if alone.requires_grad:
+            slopes = torch.autograd.grad(alone, self.objective.parameters, allow_unused=True)
+            if any(s is not None for s in slopes):
+                raise ValueError(
+                    "The loss function depends on trainable parameters other than through the model's outputs, so its "
+                    "Gauss–Newton matrix is not defined. For an L2 penalty use the optimiser's weight_decay; for a "
+                    "penalty of another kind use quadric.Hessian."
+                )
 
     def narrowed(self, positions: Sequence[int]) -> Linearization:
         """The same tape and graph for vectors over the parameters at some positions alone."""

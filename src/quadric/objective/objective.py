@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -95,6 +96,12 @@ class Objective:
         narrow.parameters = tuple(self.parameters[p] for p in positions)
         return narrow
 
+    def holds_others(self) -> bool:
+        """Whether the model, or a module that the loss function is or holds, has trainable parameters beside w."""
+        chosen = {id(p) for p in self.parameters}
+        modules = [self.model, *_modules_of(self.loss.function if self.loss is not None else self._loss_of)]
+        return any(p.requires_grad and id(p) not in chosen for module in modules for p in module.parameters())
+
     def on(self, *data: Any) -> Closure:
         """The closure of one step on a batch; several batches are micro-batches of one step."""
         taken = tuple(self.batch(b) for b in data) if data else tuple(batches.batches_of(None))
@@ -117,12 +124,17 @@ class Objective:
         self._check_current()
         try:
             outputs = batch.call(self.model)
-        except RuntimeError as error:
-            self._explain_mismatch(batch, error)
+        except (RuntimeError, ValueError, IndexError) as error:
+            self._explain(batch, error, "model")
             raise
         except TypeError as error:
             if batch.inputs == () and batch.targets is None:
                 raise TypeError("This model needs inputs: objective.on(batch), batch = (inputs, targets).") from error
+            if batch.spread > 1:
+                raise TypeError(
+                    f"The model got {batch.spread} inputs and failed: {error} A tuple or list of inputs is spread, "
+                    "model(*inputs); several batches make one step as objective.on(batch1, batch2)."
+                ) from error
             raise
         return outputs if self.prediction is None else self.prediction(outputs)
 
@@ -152,9 +164,16 @@ class Objective:
             if not parameter.requires_grad:
                 raise ValueError(f"Parameter {name!r} was frozen after this objective was made: make a new Objective.")
 
-    def _explain_mismatch(self, batch: Batch, error: RuntimeError) -> None:
+    def _explain(self, batch: Batch, error: Exception, what: str) -> None:
+        """Raise ValueError in place of an error on a part of a batch, another device or another dtype."""
+        if batch.share:
+            raise ValueError(
+                f"The {what} failed on {batch.examples} examples of a batch, cut along the first dimension of inputs "
+                f"and targets ({error}). Where examples meet (a graph) or lie elsewhere (time in front), use the whole "
+                "batch (curvature_fraction=1)."
+            ) from error
         space = self.space
-        for part in batch.tensors():
+        for part in batch.tensors() if isinstance(error, RuntimeError) else ():
             if part.device != space.device:
                 raise ValueError(
                     f"The batch lies on {part.device}, the parameters on {space.device}: move one with .to()."
@@ -165,16 +184,32 @@ class Objective:
                 ) from error
 
     def loss_at(self, outputs: Any, batch: Batch) -> Tensor:
-        """The scalar loss; raises ValueError when it is not one."""
+        """The scalar loss.
+
+        Raises ValueError when it is not a scalar, and where inputs and targets differ in number and that makes the loss
+        fail, or repeat one target for all.
+        """
         if self._loss_of is not None:
             loss = self._loss_of(outputs)
         else:
             assert self.loss is not None
             try:
                 loss = self.loss(outputs, batch.targets)
-            except RuntimeError as error:
-                self._explain_mismatch(batch, error)
+            except (RuntimeError, ValueError, IndexError) as error:
+                self._explain(batch, error, "loss function")
+                wrong = batches.disagreement(batch)
+                if wrong is not None:
+                    raise ValueError(f"{wrong} The loss function failed on them: {error}") from error
                 raise
+            except (TypeError, AttributeError) as error:
+                if isinstance(outputs, Tensor):
+                    raise
+                raise TypeError(
+                    f"The loss function failed on the model's outputs, no tensor but {type(outputs).__name__} "
+                    f"({error}). Say which part is the prediction: Objective(..., prediction=lambda out: out.logits)."
+                ) from error
+            if self.unpack is None:
+                batches.check_not_repeated(batch, outputs)
         if not isinstance(loss, Tensor):
             raise TypeError(f"Expected the loss to be a scalar tensor, got {type(loss).__name__}.")
         if loss.dim() != 0:
@@ -236,6 +271,15 @@ class _Plain(nn.Module):
     def forward(self) -> Any:
         """fun(x)."""
         return self.fun(self.x)
+
+
+def _modules_of(function: Any) -> Iterator[nn.Module]:
+    """The modules that a function is or holds: as a partial of one, a method of one, or a variable it closes over."""
+    held = [getattr(function, "func", function), getattr(function, "__self__", None)]
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # not yet assigned
+            held.append(cell.cell_contents)
+    return (value for value in held if isinstance(value, nn.Module))
 
 
 def _half_squared_norm(outputs: Tensor, targets: None) -> Tensor:

@@ -47,8 +47,8 @@ class KFAC(CurvatureOptimizer):
             `ratio_interval` steps, and whether the next batch agrees with the last step. False keeps it.
 
     `coverage` says what each parameter got. State: the last step, one tensor per parameter, the factors and their
-    inverses. Cost: a gradient, two tangent passes, the factors (`quadric.KFAC`), two products with each layer's factors.
-    Raises ValueError for settings out of range. Reference: Martens and Grosse (2015), Optimizing neural
+    inverses. Cost: a gradient, two tangent passes, the factors (`quadric.KFAC`), two products with each layer's
+    factors. Raises ValueError for settings out of range. Reference: Martens and Grosse (2015), Optimizing neural
     networks with Kronecker-factored approximate curvature, sections 6 and 7 (the damping rule is ours).
     """
 
@@ -170,7 +170,7 @@ class KFAC(CurvatureOptimizer):
     def _invert(self, operator: Factored, damping: float, loss: Tensor) -> None:
         now = BlockDiagonal(operator.blocks, operator.space, operator.selections)
         try:
-            self._inverse = inverse(factored_damping(now, damping)).map(_explicit)
+            self._inverse = now.map(lambda block: _explicit(inverse(factored_damping(block, damping))))
         except ConvergenceError as found:
             raise Rejection(f"the factors have no inverse ({found})", loss) from found
 

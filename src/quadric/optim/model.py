@@ -17,6 +17,11 @@ from quadric.optim.optimizer import Weights
 from quadric.optim.subspace import Local
 
 Vector = list[Tensor]
+NOTHING = "There is nothing to average over on these batches (every D_b is 0): all targets ignored?"
+NOTHING_ON_SHARE = (
+    "There is nothing to take the curvature on: every D_b is 0 on the share of the batch that curvature_fraction names "
+    "(all targets ignored?). Shuffle the examples, or raise curvature_fraction."
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class LocalModel:
                     cotangent = cotangent + curved[-1]
             total = self._add(total, lin.vjp(cotangent, retain=retain and whole), weights[-1])
         if total is None:
-            raise ValueError("There is nothing to average over on these batches (every D_b is 0): all targets ignored?")
+            raise ValueError(NOTHING)
         self._shares = [w / sum(weights) for w in weights]
         self.loss = losses[0]
         if len(losses) > 1:
@@ -95,6 +100,8 @@ class LocalModel:
     def _start_split(self, z: Vector | None) -> tuple[Vector, Direction | None]:
         """`start` where G's share of the single batch is a part of it: one reverse pass through both parts."""
         rest, head = self.closure.linearizations(self._start, (False, True))
+        if head.weight == 0:
+            raise ValueError(NOTHING if rest.weight == 0 else NOTHING_ON_SHARE)
         total = rest.weight + head.weight
         shares = rest.weight / total, head.weight / total
         self._shares = [1.0]
@@ -191,7 +198,7 @@ class LocalModel:
         if len(self._start) > 1:
             return lin.weight
         if not math.isfinite(lin.loss) and lin.weight == 0:
-            raise ValueError("There is nothing to average over on this batch (D_b is 0): all targets ignored?")
+            raise ValueError(NOTHING_ON_SHARE if lin.batch.share else NOTHING)
         return 1.0
 
     def _keep(self, lin: Linearization) -> None:
@@ -202,10 +209,14 @@ class LocalModel:
         if self._retained is not None:
             yield self._retained
             return
+        found = False
         for lin in self.closure.linearizations(self._curved):
             self._keep(lin)
-            if len(self._curved) == 1 or lin.weight > 0:
+            if self._weight(lin) > 0:
+                found = True
                 yield lin
+        if not found:
+            raise ValueError(NOTHING_ON_SHARE)
 
     def _push(self, lin: Linearization, vector: Vector, images: list[Tensor], curved: list[Tensor]) -> None:
         images.append(lin.jvp(self.weights.spread(vector, lin.parameters)))

@@ -23,7 +23,7 @@ MEASURED = 2_500
 
 
 def load(data_dir: Path | None) -> Split:
-    """Every sixth training image and the first half of the test images, as pixels in [0, 1]; the target is the image."""
+    """Every sixth training image and the first half of the test images, as pixels in [0, 1], their own targets."""
     split = mnist.load(data_dir)
     stride = len(split.train_inputs) // EXAMPLES
     train, test = pixels(split.train_inputs[::stride]), pixels(split.test_inputs[: len(split.test_inputs) // 2])

@@ -50,6 +50,7 @@ def classification(
         open=on_examples(shaped, network, nn.CrossEntropyLoss(), wrong, batch_size, train_examples),
         facts={
             **facts,
+            "loss": "cross-entropy",
             "train loss and error": f"on {measured_on(train_examples)}, in evaluation mode",
             "test error": "on all test examples",
         },

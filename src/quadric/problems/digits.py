@@ -9,7 +9,7 @@ from quadric.problems.problem import Target
 
 MLP = classification(
     name="digits-mlp",
-    summary="8×8 handwritten digits, MLP 64-32-10 with tanh, cross-entropy",
+    summary="8×8 handwritten digits, MLP 64-32-10 with tanh",
     rows=("S2.6", "S2.7", "S4.3", "S4.5"),
     load=digits.load,
     network=lambda: mlp(64, 32, 10),
@@ -25,7 +25,7 @@ MLP = classification(
 
 CNN = classification(
     name="digits-cnn",
-    summary="8×8 handwritten digits, CNN with two convolutions and two dense layers, ReLU, cross-entropy",
+    summary="8×8 handwritten digits, CNN (2 convolutions, 2 dense layers) with ReLU",
     rows=("S2.6", "S2.7", "S4.3", "S4.5"),
     load=digits.load,
     network=lambda: cnn(8, (8, 16), 32),

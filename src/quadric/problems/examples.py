@@ -1,4 +1,4 @@
-"""A data set, a network and a loss make a problem: mini-batches in a fixed random order, and what they are judged on."""
+"""A data set, a network and a loss make a problem: mini-batches in a fixed order, and what they are judged on."""
 
 from __future__ import annotations
 

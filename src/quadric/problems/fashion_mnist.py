@@ -9,7 +9,7 @@ from quadric.problems.problem import Target
 
 MLP = classification(
     name="fashion-mnist-mlp",
-    summary="Fashion-MNIST, MLP 784-256-128-10 with tanh, cross-entropy",
+    summary="Fashion-MNIST, MLP 784-256-128-10 with tanh",
     rows=("S2.6", "S2.7", "S4.3", "S4.5"),
     load=fashion_mnist.load,
     network=lambda: mlp(784, 256, 128, 10),
@@ -24,7 +24,7 @@ MLP = classification(
 
 CNN = classification(
     name="fashion-mnist-cnn",
-    summary="Fashion-MNIST, CNN with two convolutions and two dense layers, ReLU, cross-entropy",
+    summary="Fashion-MNIST, CNN (2 convolutions, 2 dense layers) with ReLU",
     rows=("S2.6", "S2.7", "S4.3", "S4.5"),
     load=fashion_mnist.load,
     network=lambda: cnn(28, (16, 32), 64),

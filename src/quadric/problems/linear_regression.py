@@ -62,7 +62,7 @@ def linear_regression(name: str, intercept: bool) -> Problem:
 
     return Problem(
         name=name,
-        summary=f"a line through 100 points, {'with' if intercept else 'without'} intercept; closed form: {answer}",
+        summary=f"a line through 100 points{'' if intercept else ', no intercept'}; closed form: {answer}",
         rows=("S1.7",),
         target=Target(
             "train_loss", minimum + TOLERANCE, f"the closed form's minimum, {minimum:.6f}, plus {TOLERANCE:g}"

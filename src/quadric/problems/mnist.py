@@ -9,7 +9,7 @@ from quadric.problems.problem import Target
 
 MLP = classification(
     name="mnist-mlp",
-    summary="MNIST digits, MLP 784-128-64-32-10 with tanh, cross-entropy (the paper's MNIST network)",
+    summary="MNIST digits, MLP 784-128-64-32-10 with tanh (the paper's)",
     rows=("S2.6", "S2.7", "S4.3", "S4.5"),
     load=mnist.load,
     network=lambda: mlp(784, 128, 64, 32, 10),

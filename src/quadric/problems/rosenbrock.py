@@ -67,7 +67,7 @@ def rosenbrock(name: str, noise: float | None = None, squared: bool = False) -> 
     kind = "deterministic" if noise is None else f"noise {'ε²' if squared else 'ε'}, ε ~ U[0,{noise:g}] at every step"
     return Problem(
         name=name,
-        summary=f"Rosenbrock function as least squares, {kind}" + (" (as in the authors' program)" if squared else ""),
+        summary=f"Rosenbrock's function, {kind}" + (" (the authors' code)" if squared else ""),
         rows=("S2.4", "S2.5"),
         target=Target(
             "step_loss", THRESHOLD, "the paper's: the first step whose loss, before it moves, is that low", stops=True

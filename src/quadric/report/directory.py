@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from quadric.bench.records import Record, read, read_header, write_atomically
+from quadric.bench.records import BEGINNING, Record, read, read_header, write_atomically
 from quadric.report.figures import PICTURES, draw_all
 from quadric.report.html import render
 from quadric.report.tables import ResultTable, result_table
@@ -20,31 +21,52 @@ def prepare(directory: Path, overwrite: bool) -> Path:
 
     With `overwrite`, the files that quadric wrote for an earlier comparison are removed, and nothing else.
 
+    Raises what `check_free` does, and PermissionError where the directory cannot be made.
+    """
+    for name in check_free(directory, overwrite):
+        (directory / name).unlink()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or "refused").lower()
+        raise PermissionError(f"{directory} cannot be made ({reason}); name another directory.") from error
+    return directory / RECORDS
+
+
+def check_free(directory: Path, overwrite: bool) -> list[str]:
+    """The files of an earlier comparison in `directory`; changes nothing.
+
     Raises:
         FileExistsError: there is a comparison already and `overwrite` is not set, or files of those names that quadric
             did not write.
         NotADirectoryError: `directory` is a file.
+        PermissionError: it, or where it would be made, cannot be written.
     """
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(f"{directory} is a file; name a directory for the results.")
-    records = directory / RECORDS
     present = [name for name in OWN if (directory / name).exists()]
-    if present and not is_record(records):
+    if present and not is_record(directory / RECORDS):
         raise FileExistsError(
             f"{directory} holds {', '.join(present)} but no record file of quadric, which therefore does not replace "
             "them. Name another directory."
         )
     if present and not overwrite:
         raise FileExistsError(f"{directory} holds another run. Name another directory, or add --overwrite.")
-    for name in present:
-        (directory / name).unlink()
-    directory.mkdir(parents=True, exist_ok=True)
-    return records
+    there = next(place for place in (directory, *directory.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{directory} cannot be made, since {there} is a file; name another directory.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{there} cannot be written; name another directory than {directory}.")
+    return present
 
 
 def is_record(path: Path) -> bool:
-    """Whether `path` is a record file."""
+    """Whether `path` is a record file, or all that there is of one whose first line was never finished."""
     try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            start = file.readline()
+        if not start.endswith("\n") and (start.startswith(BEGINNING) or BEGINNING.startswith(start)):
+            return True
         read_header(path)
     except (OSError, ValueError):
         return False

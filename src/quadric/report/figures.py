@@ -46,6 +46,8 @@ class Panel:
     against: str = "steps"
     percent: bool = False
     name: str = ""
+    log: bool = True
+    """Whether the scale is logarithmic, if the values allow it."""
 
 
 def train_loss(evaluation: Evaluation) -> float | None:
@@ -68,7 +70,7 @@ PICTURES = {
     "test_error": [Panel("test error", test_error, against, True, "test_error") for against in ("steps", "seconds")],
     "quantities": [
         Panel("damping λ", quantity("damping")),
-        Panel("momentum ρ", quantity("momentum")),
+        Panel("momentum ρ", quantity("momentum"), log=False),
         Panel("step size β", quantity("step_size")),
     ],
 }
@@ -125,7 +127,7 @@ def draw_curve(axes: Axes, points: list[Point], panel: Panel, position: int, lab
 
 def finish(axes: Axes, panel: Panel, target: dict[str, Any]) -> None:
     """Scales, labels, and the target where it is one of this metric."""
-    if all(np.min(line.get_ydata(), initial=np.inf) > 0 for line in axes.lines):
+    if panel.log and all(np.min(line.get_ydata(), initial=np.inf) > 0 for line in axes.lines):
         axes.set_yscale("log")
         if panel.percent:
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -117,7 +117,7 @@ def ranking(name: str, summaries: list[Summary], value: Callable[[Summary], Spre
         return ""
     best = min(found.values())
     parts = [
-        f"{optimizer} {form(amount)}" + (f" ({amount / best:.3g}×)" if 0 < best < amount else "")
+        f"{optimizer} {form(amount)}" + (f" ({amount / best:.3g}×)" if 0 < 1.005 * best < amount else "")
         for optimizer, amount in sorted(found.items(), key=lambda item: item[1])
     ]
     others = [s.optimizer for s in summaries if s.optimizer not in found]
@@ -146,15 +146,46 @@ def percent(value: float, digits: int = 3) -> str:
     return f"{100 * value:.2f} %"
 
 
-def for_terminal(table: ResultTable) -> Table:
-    """The table as rich prints it."""
+def for_terminal(table: ResultTable, width: int) -> list[Table]:
+    """The table as rich prints it; where it is wider than `width`, in parts that each begin with the first column."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    result = Table(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
-    for position, column in enumerate(table.columns):
-        result.add_column(column, justify="right" if position else "left", no_wrap=not position)
-    for row in table.rows:
-        result.add_row(*(Text.assemble(cell.main, ("\n" + cell.below if cell.below else "", "dim")) for cell in row))
-    return result
+    parts: list[Table] = []
+    for columns in fitting(table, width):
+        part = Table(
+            title=None if parts else table.title,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1),
+        )
+        for i in columns:
+            part.add_column(table.columns[i], justify="right" if i else "left", no_wrap=not i)
+        for row in table.rows:
+            cells = (row[i] for i in columns)
+            part.add_row(*(Text.assemble(c.main, ("\n" + c.below if c.below else "", "dim")) for c in cells))
+        parts.append(part)
+    return parts
+
+
+EDGES = 3
+"""What rich adds to a column: a blank on either side, and one between columns."""
+
+
+def fitting(table: ResultTable, width: int) -> list[list[int]]:
+    """The positions of the columns, the first one in every part, cut so that no cell has to be broken."""
+    widths = []
+    for i, name in enumerate(table.columns):
+        cells = [row[i] for row in table.rows]
+        widths.append(EDGES + max(map(len, [*name.split(), *(text for c in cells for text in (c.main, c.below))])))
+    parts: list[list[int]] = [[0]]
+    room = width - 1 - widths[0]
+    for i, wide in enumerate(widths[1:], start=1):
+        if wide > room and len(parts[-1]) > 1:
+            parts.append([0])
+            room = width - 1 - widths[0]
+        parts[-1].append(i)
+        room -= wide
+    return parts

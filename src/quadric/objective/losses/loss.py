@@ -42,16 +42,9 @@ class Loss:
     def hessian(self, outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
         """v ↦ H_ℓ v at these outputs, H_ℓ = ∂²ℓ/∂outputs², v shaped like the outputs.
 
-        Raises ValueError when the loss depends on parameters other than through the outputs, since then the
-        Gauss–Newton matrix is not that of the whole loss.
+        The function is evaluated again: it is for the caller to give it the same random numbers.
         """
         with torch.enable_grad():
-            if self(outputs.detach(), targets).requires_grad:
-                raise ValueError(
-                    "The loss function depends on trainable parameters other than through the model's outputs, so its "
-                    "Gauss–Newton matrix is not defined. For an L2 penalty use the optimiser's weight_decay; for a "
-                    "penalty of another kind use quadric.Hessian."
-                )
             at = outputs.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self(at, targets), at, create_graph=True, materialize_grads=True)
 

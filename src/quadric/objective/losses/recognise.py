@@ -52,6 +52,8 @@ def recognise(loss_fn: Any) -> Loss:
     """
     if not callable(loss_fn):
         raise TypeError(f"Expected loss_fn(outputs, targets) -> scalar, got {type(loss_fn).__name__}.")
+    if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
+        raise TypeError(f"Expected loss_fn(outputs, targets) -> scalar, got a class: write {loss_fn.__name__}().")
     function, option = _origin(loss_fn)
     reduction = option("reduction", "mean")
     if reduction in ("sum", "none"):
