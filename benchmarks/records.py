@@ -12,7 +12,15 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("quadric", "torch", "numpy", "scipy", "curvlinops-for-pytorch", "hessian-eigenthings")
+PACKAGES = (
+    "quadric",
+    "torch",
+    "numpy",
+    "scipy",
+    "curvlinops-for-pytorch",
+    "backpack-for-pytorch",
+    "hessian-eigenthings",
+)
 
 
 def header(rounds: int) -> dict[str, object]:

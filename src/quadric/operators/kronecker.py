@@ -62,7 +62,7 @@ class Kronecker(LinearOperator):
         return Kronecker(self.left.T, self.right.T, self.codomain, self.domain)
 
     def _dense(self) -> Tensor:
-        return torch.kron(self.left._dense(), self.right._dense())
+        return torch.kron(self.left._dense().contiguous(), self.right._dense().contiguous())
 
     def eigen(self) -> EigenKronecker | None:
         """The same operator by the eigenvectors of its factors; None unless both are symmetric."""
