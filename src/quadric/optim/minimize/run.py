@@ -45,6 +45,20 @@ class Stopped(Exception):
         self.status = status
 
 
+def stalled(reason: str, point: Point, promise: float | None = None) -> Stopped:
+    """What to raise where no step lowers f any more.
+
+    With `promise`, what the exact quadratic model would still gain without bounds: where that is below ε^⅔ |f|, f is at
+    its minimum as far as it can be told, and the run a success.
+    """
+    if promise is not None and 0 <= promise <= torch.finfo(point.x.dtype).eps ** (2 / 3) * abs(point.value):
+        return Stopped(
+            f"f is at its minimum to rounding: no step lowers it, and the quadratic model promises only {promise:.2g}",
+            CONVERGED,
+        )
+    return Stopped(reason)
+
+
 @dataclass(frozen=True)
 class Limits:
     """Stop at max |gᵢ| ≤ `gtol`, or after `maxiter` iterations; `disp` prints the outcome."""
@@ -75,6 +89,7 @@ def drive(iterates: Iterator[Iterate], function: Function, limits: Limits, callb
                 iterate = next(iterates)
             except Stopped as stop:
                 verdict = stop.status, f"{stop.reason[0].upper()}{stop.reason[1:]}. {_best_seen(best, limits)}"
+                iterate = best
             else:
                 iterations += 1
                 if iterate.point.value <= best.point.value + best.point.noise:
@@ -144,8 +159,8 @@ def _result(
         result["hess"] = matrix if function.tensors else matrix.numpy()
     if limits.disp:
         print(
-            f"{message}\n    f = {point.value:.6g}\n    iterations: {iterations}\n    evaluations of f: {function.nfev}, "
-            f"of its gradient: {function.njev}, of its Hessian or products with it: {function.nhev}"
+            f"{message}\n    f = {point.value:.6g}, {iterations} iterations; evaluations: {function.nfev} of f, "
+            f"{function.njev} of its gradient, {function.nhev} of its Hessian or products with it"
         )
     return result
 
@@ -171,9 +186,10 @@ def _notifier(callback: Any, function: Function) -> Callable[[Point], bool]:
 
     def notify(point: Point) -> bool:
         x = function.returned(point.x)
+        values: dict[str, Any] = {"x": x, "fun": point.value}
         try:
             if named:
-                callback(intermediate_result=OptimizeResult(x=x, fun=point.value))
+                callback(intermediate_result=OptimizeResult(**values))
             else:
                 callback(x)
         except StopIteration:
