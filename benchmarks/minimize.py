@@ -3,9 +3,9 @@
     python benchmarks/minimize.py
     python benchmarks/minimize.py --methods bfgs,newton-cg
 
-Both sides at their defaults, from the paper's standard starts in float64, with exact derivatives: by autograd here; handed
-to SciPy as `jac`, and `hess` or `hessp`. An evaluation of f and one of its gradient count one each, on both sides.
-Hessian matrices or products are counted apart. pytorch-minimize is run as well where it can be imported (`torchmin`).
+Both sides at their defaults, from the paper's standard starts in float64, with exact derivatives: by autograd here;
+handed to SciPy as `jac`, and `hess` or `hessp`. An evaluation of f and one of its gradient count one each, on both
+sides. Hessian matrices or products are counted apart. pytorch-minimize is run as well where it can be imported (`torchmin`).
 Writes results/minimize.json and results/minimize.md.
 """
 
@@ -111,20 +111,16 @@ def run_quadric(method: str, test: TestFunction) -> Run:
 
 def run_scipy(method: str, test: TestFunction) -> Run:
     """SciPy's run, with exact derivatives."""
-    value, slope, hessian, jacobian = derivatives(test)
+    value, slope, hessian, residuals, jacobian = derivatives(test)
+    x0 = test.x0.numpy()
     if method == "lm":
-        residuals = lambda x: test.residuals(torch.from_numpy(x)).numpy()  # noqa: E731
-        return guarded(
-            lambda: outcome(test, optimize.least_squares(residuals, test.x0.numpy(), jacobian, method="lm"), 2)
-        )
+        return guarded(lambda: outcome(test, optimize.least_squares(residuals, x0, jacobian, method="lm"), 2))
     given: dict[str, Any] = {}
     if method in ("Newton-CG", "trust-ncg"):
         given["hessp"] = lambda x, p: hessian(x) @ p
     elif method == "trust-exact":
         given["hess"] = hessian
-    return guarded(
-        lambda: outcome(test, optimize.minimize(value, test.x0.numpy(), jac=slope, method=method, **given), 1)
-    )
+    return guarded(lambda: outcome(test, optimize.minimize(value, x0, jac=slope, method=method, **given), 1))
 
 
 def run_torchmin(method: str, test: TestFunction) -> Run:
@@ -143,7 +139,7 @@ def guarded(run: Callable[[], Run]) -> Run:
 
 
 def derivatives(test: TestFunction) -> tuple[Callable[[Any], Any], ...]:
-    """f, ∇f, ∇²f and J for NumPy."""
+    """f, ∇f, ∇²f, residuals and J for NumPy."""
 
     def slope(x: Any) -> Any:
         at = torch.from_numpy(x).requires_grad_()
@@ -154,6 +150,7 @@ def derivatives(test: TestFunction) -> tuple[Callable[[Any], Any], ...]:
         lambda x: float(test.value(torch.from_numpy(x))),
         slope,
         lambda x: torch.autograd.functional.hessian(test.value, torch.from_numpy(x)).numpy(),
+        lambda x: test.residuals(torch.from_numpy(x)).numpy(),
         lambda x: torch.autograd.functional.jacobian(test.residuals, torch.from_numpy(x)).numpy(),
     )
 

@@ -22,7 +22,8 @@ UNBOUNDED = 1e20
 class Model(ABC):
     """m(p) = f + gᵀp + ½ pᵀBp near a point, and its minimiser over a ball (of the model's own norm).
 
-    `exact` says that B is the Hessian (or JᵀJ) and the minimiser exact, so that a promise below rounding means a minimum.
+    `exact` says that B is the Hessian (or JᵀJ) and its minimiser exact, so that a promise below rounding means a
+    minimum.
     """
 
     exact = False
