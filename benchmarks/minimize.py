@@ -5,8 +5,8 @@
 
 Both sides at their defaults, from the paper's standard starts in float64, with exact derivatives: by autograd here;
 handed to SciPy as `jac`, and `hess` or `hessp`. An evaluation of f and one of its gradient count one each, on both
-sides. Hessian matrices or products are counted apart. pytorch-minimize is run as well where it can be imported (`torchmin`).
-Writes results/minimize.json and results/minimize.md.
+sides. Hessian matrices or products are counted apart. pytorch-minimize is run as well where it can be imported
+(`torchmin`). Writes results/minimize.json and results/minimize.md.
 """
 
 from __future__ import annotations
