@@ -245,7 +245,8 @@ def test_a_step_too_small_runs_out_and_says_what_it_would_take():
     assert (found.success, found.status) == (False, 1)
     more = int(re.search(r"([\d,]+) more for each digit", found.message).group(1).replace(",", ""))
     assert more == pytest.approx(math.log(10) / 1e-3, rel=0.01)
-    assert "steps of up to 2 would be stable there, learning_rate = 0.001 is small" in found.message
+    stable = re.search(r"where steps of up to ([\d.]+) would be stable: learning_rate = 0.001 is small", found.message)
+    assert float(stable.group(1)) == pytest.approx(0.2, rel=0.02)
 
 
 @pytest.mark.parametrize("method", METHODS)

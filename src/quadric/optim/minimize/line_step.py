@@ -19,9 +19,10 @@ def wolfe_step(
     """
     ray = Ray(point, direction)
     search = strong_wolfe(ray, point.value, ray.slope, first=first, c1=c1, c2=c2, noise=point.noise)
+    new = ray.at(search.alpha) if search.alpha > 0 else None
     if search.reason is UNBOUNDED:
-        raise Stopped(search.reason, DIVERGED)
-    return (ray.at(search.alpha) if search.alpha > 0 else None), search
+        raise Stopped(search.reason, DIVERGED, new)
+    return new, search
 
 
 def failed(search: LineSearch, point: Point, newton: Tensor | None = None) -> Stopped:

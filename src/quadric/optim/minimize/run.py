@@ -36,13 +36,18 @@ class Iterate:
     outlook: Callable[[], str] | None = None
 
 
-class Stopped(Exception):
-    """Raised by a method that cannot go on, with the reason."""
+DEPTH = 1e30
+"""f₀ − f beyond this many times max(|f₀|, 1): f is taken to be unbounded below."""
 
-    def __init__(self, reason: str, status: int = STALLED) -> None:
+
+class Stopped(Exception):
+    """Raised by a method that cannot go on, with the reason, and a point where it saw a better one than it yielded."""
+
+    def __init__(self, reason: str, status: int = STALLED, point: Point | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.point = point
 
 
 def stalled(reason: str, point: Point, promise: float | None = None) -> Stopped:
@@ -76,6 +81,7 @@ def drive(iterates: Iterator[Iterate], function: Function, limits: Limits, callb
     notify = _notifier(callback, function)
     iterate = next(iterates)
     best, iterations = iterate, 0
+    deepest = iterate.point.value - DEPTH * max(abs(iterate.point.value), 1.0)
     while True:
         verdict = _verdict(iterate, limits)
         if verdict is None and iterations >= limits.maxiter:
@@ -88,12 +94,15 @@ def drive(iterates: Iterator[Iterate], function: Function, limits: Limits, callb
             try:
                 iterate = next(iterates)
             except Stopped as stop:
-                verdict = stop.status, f"{stop.reason[0].upper()}{stop.reason[1:]}. {_best_seen(best, limits)}"
-                iterate = best
+                iterate = best = best if stop.point is None else Iterate(stop.point)
+                reason = stop.reason if stop.reason.startswith("f ") else stop.reason[0].upper() + stop.reason[1:]
+                verdict = stop.status, f"{reason}. {_best_seen(best, limits)}"
             else:
                 iterations += 1
                 if iterate.point.value <= best.point.value + best.point.noise:
                     best = iterate
+                if iterate.point.value < deepest:
+                    verdict = DIVERGED, f"f seems unbounded below. {_best_seen(best, limits)}"
                 if notify(iterate.point):
                     verdict = BY_CALLBACK, "The callback raised StopIteration."
         if verdict is not None:

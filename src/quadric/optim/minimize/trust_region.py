@@ -6,6 +6,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+import torch
+
 from quadric.linalg.trust_region_step import TrustRegionStep
 from quadric.operators import LinearOperator
 from quadric.optim.minimize.function import Point
@@ -71,7 +73,7 @@ def trust_region(start: Point, model: Model, radius: float, max_radius: float, e
         stuck = 0 if taken and not level else stuck + 1
         if taken:
             point = trial
-        elif level or radius <= 4 * 2.0**-52 * float(point.x.norm()):
+        elif level or radius <= 4 * torch.finfo(point.x.dtype).eps * float(point.x.norm()):
             promise = model.minimiser(point, UNBOUNDED).reduction if model.exact else None
             raise stalled("no step changes f by more than its rounding error", point, promise)
         if stuck > 30:
