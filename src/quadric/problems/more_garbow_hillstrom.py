@@ -252,7 +252,7 @@ def chebyquad(x: Tensor) -> Tensor:
 
 
 _TENTHS = tuple(i / 10 for i in range(1, 11))
-_GRID = tuple(i / 11 for i in range(1, 11))
+_PARABOLA = tuple(i / 11 * (i / 11 - 1) for i in range(1, 11))
 
 FUNCTIONS: tuple[TestFunction, ...] = (
     TestFunction("Rosenbrock", 1, rosenbrock, (-1.2, 1.0), (0.0,)),
@@ -279,7 +279,7 @@ FUNCTIONS: tuple[TestFunction, ...] = (
     TestFunction("Penalty II, n = 4", 24, penalty_2, (0.5,) * 4, (9.37629e-6,)),
     TestFunction("Variably dimensioned, n = 10", 25, variably_dimensioned, tuple(1 - t for t in _TENTHS), (0.0,)),
     TestFunction("Trigonometric, n = 10", 26, trigonometric, (0.1,) * 10, (0.0, 2.79506e-5)),
-    TestFunction("Discrete boundary value, n = 10", 28, discrete_boundary_value, tuple(t * (t - 1) for t in _GRID), (0.0,)),
+    TestFunction("Discrete boundary value, n = 10", 28, discrete_boundary_value, _PARABOLA, (0.0,)),
     TestFunction("Broyden tridiagonal, n = 10", 30, broyden_tridiagonal, (-1.0,) * 10, (0.0,)),
     TestFunction("Linear, full rank, n = 5", 32, linear_full_rank, (1.0,) * 5, (5.0,)),
     TestFunction("Chebyquad, n = 8", 35, chebyquad, tuple(i / 9 for i in range(1, 9)), (3.51687e-3,)),

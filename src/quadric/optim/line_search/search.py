@@ -7,7 +7,7 @@ from dataclasses import dataclass
 CONDITIONS_MET = "the conditions hold"
 NOT_DESCENT = "the direction does not descend"
 NOISE = "no step length lowers f by more than its rounding error"
-UNBOUNDED = "f falls without end along the direction: is it bounded below?"
+UNBOUNDED = "f falls without end along the direction: it seems unbounded below"
 EXHAUSTED = "no step length that was tried satisfies the conditions"
 NOT_FINITE = "f is not finite at any step length that was tried"
 

@@ -23,7 +23,10 @@ def curveball(
     momentum: float | None = None,
     step_size: float | None = None,
 ) -> Iterator[Iterate]:
-    """`quadric.optim.CurveBall` on ½‖r‖² (its `lr` is `learning_rate`): at most 7/3 of a gradient a step."""
+    """`quadric.optim.CurveBall` on ½‖r‖² (its `lr` is `learning_rate`): at most 7/3 of a gradient a step.
+
+    `nhev` counts its passes beyond the gradient. To see f and the gradient where it is costs one of each a step more.
+    """
     function = start.function
     counted = _Calls(function._fun, function.args)
     objective = Objective.of(counted, function.given(start.x))
@@ -38,9 +41,10 @@ def curveball(
             except ConvergenceError as error:
                 raise Stopped(str(error).rstrip(".")) from error
         report = optimizer.last_step
-        function.nfev += counted.calls - before - 1
+        function.nfev += counted.calls - before
         if report is None or report.rejected:
             continue
+        function.nhev += report.products
         (x,) = objective.parameters
         yield Iterate(function.at(x.detach().reshape(-1).clone()))
 

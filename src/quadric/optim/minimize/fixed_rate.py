@@ -32,7 +32,7 @@ def fixed_rate(start: Point, learning_rate: float, momentum: float) -> Iterator[
         if not (new.value < limit and new.finite):
             found = new.value if math.isfinite(new.value) else math.inf
             raise Stopped(_divergence(start, found, len(history), learning_rate, momentum, sharpness), DIVERGED)
-        sharpness = float((new.gradient - point.gradient) @ z) / float(z @ z)
+        sharpness = max(sharpness, float((new.gradient - point.gradient) @ z) / float(z @ z))
         point = new
         history.append(point.largest)
         yield Iterate(point, outlook=outlook)
@@ -45,8 +45,8 @@ def _divergence(start: Point, found: float, steps: int, learning_rate: float, mo
     )
     if sharpness > 0:
         text += (
-            f" for the curvature {sharpness:.3g} along the last step: below {_stable(momentum, sharpness):.3g} would be"
-            " stable there"
+            f" for the curvature {sharpness:.3g} met along a step: below {_stable(momentum, sharpness):.3g} would be "
+            "stable there"
         )
     return text + "; learning_rate=None finds step lengths by itself"
 
@@ -71,10 +71,10 @@ def _outlook(
         )
     if sharpness > 0:
         bound = _stable(momentum, sharpness)
-        text += f" The curvature along the last step is {sharpness:.3g}; "
+        text += f" The largest curvature met along a step is {sharpness:.3g}, "
         text += (
-            f"steps of up to {bound:.3g} would be stable there, learning_rate = {learning_rate:g} is small."
+            f"where steps of up to {bound:.3g} would be stable: learning_rate = {learning_rate:g} is small."
             if learning_rate < 0.25 * bound
-            else "learning_rate is near the largest stable one: the problem is ill-conditioned for this method."
+            else f"where {bound:.3g} is the limit: the problem is ill-conditioned for this method."
         )
     return text

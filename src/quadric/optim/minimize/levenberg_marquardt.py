@@ -23,6 +23,8 @@ class _Scaled(Model):
     Solved in the singular vectors of J D⁻¹, which keeps the digits that JᵀJ would lose.
     """
 
+    exact = True
+
     def __init__(self) -> None:
         self.scale: torch.Tensor | None = None
         self._solved: tuple[Point, torch.Tensor, torch.Tensor, torch.Tensor] | None = None

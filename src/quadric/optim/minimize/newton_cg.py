@@ -19,9 +19,11 @@ def newton_cg(start: Point, *, c1: float = 1e-4, c2: float = 0.9) -> Iterator[It
     point = start
     yield Iterate(point)
     while True:
-        newton = steihaug(point.hessian, point.gradient)
-        new, search = wolfe_step(point, newton.step, c1=c1, c2=c2)
+        new, search = wolfe_step(point, steihaug(point.hessian, point.gradient).step, c1=c1, c2=c2)
+        if new is None:  # a truncated step may be too poor to gain anything on an ill-conditioned Hessian
+            accurate = steihaug(point.hessian, point.gradient, tol=1e-10)
+            new, search = wolfe_step(point, accurate.step, c1=c1, c2=c2)
         if new is None:
-            raise failed(search)
+            raise failed(search, point)
         point = new
         yield Iterate(point)

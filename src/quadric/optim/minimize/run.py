@@ -36,13 +36,32 @@ class Iterate:
     outlook: Callable[[], str] | None = None
 
 
-class Stopped(Exception):
-    """Raised by a method that cannot go on, with the reason."""
+DEPTH = 1e30
+"""f₀ − f beyond this many times max(|f₀|, 1): f is taken to be unbounded below."""
 
-    def __init__(self, reason: str, status: int = STALLED) -> None:
+
+class Stopped(Exception):
+    """Raised by a method that cannot go on, with the reason, and a point where it saw a better one than it yielded."""
+
+    def __init__(self, reason: str, status: int = STALLED, point: Point | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.point = point
+
+
+def stalled(reason: str, point: Point, promise: float | None = None) -> Stopped:
+    """What to raise where no step lowers f any more.
+
+    With `promise`, what the exact quadratic model would still gain without bounds: where that is below ε^⅔ |f|, f is at
+    its minimum as far as it can be told, and the run a success.
+    """
+    if promise is not None and 0 <= promise <= torch.finfo(point.x.dtype).eps ** (2 / 3) * abs(point.value):
+        return Stopped(
+            f"f is at its minimum to rounding: no step lowers it, and the quadratic model promises only {promise:.2g}",
+            CONVERGED,
+        )
+    return Stopped(reason)
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,7 @@ def drive(iterates: Iterator[Iterate], function: Function, limits: Limits, callb
     notify = _notifier(callback, function)
     iterate = next(iterates)
     best, iterations = iterate, 0
+    deepest = iterate.point.value - DEPTH * max(abs(iterate.point.value), 1.0)
     while True:
         verdict = _verdict(iterate, limits)
         if verdict is None and iterations >= limits.maxiter:
@@ -74,11 +94,15 @@ def drive(iterates: Iterator[Iterate], function: Function, limits: Limits, callb
             try:
                 iterate = next(iterates)
             except Stopped as stop:
-                verdict = stop.status, f"{stop.reason[0].upper()}{stop.reason[1:]}. {_best_seen(best, limits)}"
+                iterate = best = best if stop.point is None else Iterate(stop.point)
+                reason = stop.reason if stop.reason.startswith("f ") else stop.reason[0].upper() + stop.reason[1:]
+                verdict = stop.status, f"{reason}. {_best_seen(best, limits)}"
             else:
                 iterations += 1
                 if iterate.point.value <= best.point.value + best.point.noise:
                     best = iterate
+                if iterate.point.value < deepest:
+                    verdict = DIVERGED, f"f seems unbounded below. {_best_seen(best, limits)}"
                 if notify(iterate.point):
                     verdict = BY_CALLBACK, "The callback raised StopIteration."
         if verdict is not None:
@@ -144,8 +168,8 @@ def _result(
         result["hess"] = matrix if function.tensors else matrix.numpy()
     if limits.disp:
         print(
-            f"{message}\n    f = {point.value:.6g}\n    iterations: {iterations}\n    evaluations of f: {function.nfev}, "
-            f"of its gradient: {function.njev}, of its Hessian or products with it: {function.nhev}"
+            f"{message}\n    f = {point.value:.6g}, {iterations} iterations; evaluations: {function.nfev} of f, "
+            f"{function.njev} of its gradient, {function.nhev} of its Hessian or products with it"
         )
     return result
 
@@ -171,9 +195,10 @@ def _notifier(callback: Any, function: Function) -> Callable[[Point], bool]:
 
     def notify(point: Point) -> bool:
         x = function.returned(point.x)
+        values: dict[str, Any] = {"x": x, "fun": point.value}
         try:
             if named:
-                callback(intermediate_result=OptimizeResult(x=x, fun=point.value))
+                callback(intermediate_result=OptimizeResult(**values))
             else:
                 callback(x)
         except StopIteration:

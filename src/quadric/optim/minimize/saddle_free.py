@@ -14,7 +14,7 @@ from quadric.optim.minimize.function import Point, Ray
 from quadric.optim.minimize.line_step import failed, wolfe_step
 from quadric.optim.minimize.run import Iterate
 
-FLOOR = 1e-6
+FLOOR = 1e-8
 """Of the largest |eigenvalue|: eigenvalues nearer to zero count as this much."""
 
 
@@ -35,7 +35,7 @@ def saddle_free(
         if new is None and dense and float(point.eigen[0][0]) < 0:
             new = _escape(point)
         if new is None:
-            raise failed(search)
+            raise failed(search, point, direction if dense else None)
         point = new
         yield Iterate(point, spectrum=dense, leaves_saddles=dense)
 

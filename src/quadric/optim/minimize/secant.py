@@ -36,7 +36,7 @@ def secant(start: Point, inverse: Secant, c1: float, c2: float) -> Iterator[Iter
         new, search = wolfe_step(point, direction, first=first, c1=c1, c2=c2)
         if new is None:
             if fresh:
-                raise failed(search)
+                raise failed(search, point)
             inverse.reset()
             continue
         inverse.update(new.x - point.x, new.gradient - point.gradient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from quadric.linalg.limits import EXACT_BELOW
@@ -40,7 +41,7 @@ class _Secant(Model):
 
 
 def sr1(
-    start: Point, *, initial_trust_radius: float = 1.0, max_trust_radius: float = 1000.0, eta: float = 1e-3
+    start: Point, *, initial_trust_radius: float = 1.0, max_trust_radius: float = math.inf, eta: float = 1e-3
 ) -> Iterator[Iterate]:
     """B ← B + (y − Bs)(y − Bs)ᵀ / (y − Bs)ᵀs after every trial (Nocedal and Wright 2006, algorithm 6.2).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from quadric.linalg.trust_exact import in_eigenbasis
@@ -12,6 +13,7 @@ from quadric.optim.minimize.trust_region import Model, trust_region
 
 
 class _Whole(Model):
+    exact = True
     spectrum = True
     leaves_saddles = True
 
@@ -21,7 +23,7 @@ class _Whole(Model):
 
 
 def trust_exact(
-    start: Point, *, initial_trust_radius: float = 1.0, max_trust_radius: float = 1000.0, eta: float = 0.15
+    start: Point, *, initial_trust_radius: float = 1.0, max_trust_radius: float = math.inf, eta: float = 0.15
 ) -> Iterator[Iterate]:
     """Newton's model in a ball, minimised exactly (Moré and Sorensen 1983); leaves stationary points that are saddles.
 

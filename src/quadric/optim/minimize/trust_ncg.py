@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from quadric.linalg.steihaug import steihaug
@@ -17,7 +18,7 @@ class _Products(Model):
 
 
 def trust_ncg(
-    start: Point, *, initial_trust_radius: float = 1.0, max_trust_radius: float = 1000.0, eta: float = 0.15
+    start: Point, *, initial_trust_radius: float = 1.0, max_trust_radius: float = math.inf, eta: float = 0.15
 ) -> Iterator[Iterate]:
     """Newton's model in a ball, minimised by `linalg.steihaug` (Nocedal and Wright 2006, algorithms 4.1 and 7.2)."""
     return trust_region(start, _Products(), initial_trust_radius, max_trust_radius, eta)

@@ -6,15 +6,29 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+import torch
+
 from quadric.linalg.trust_region_step import TrustRegionStep
 from quadric.operators import LinearOperator
 from quadric.optim.minimize.function import Point
-from quadric.optim.minimize.run import Iterate, Stopped
+from quadric.optim.minimize.run import Iterate, Stopped, stalled
+
+FARTHEST = -100.0
+"""γ below this: the trial is so far from the model that it says nothing about the model's curvature."""
+
+
+UNBOUNDED = 1e20
+"""A radius beyond all steps; with negative curvature the model promises accordingly much."""
 
 
 class Model(ABC):
-    """m(p) = f + gᵀp + ½ pᵀBp near a point, and its minimiser over a ball (of the model's own norm)."""
+    """m(p) = f + gᵀp + ½ pᵀBp near a point, and its minimiser over a ball (of the model's own norm).
 
+    `exact` says that B is the Hessian (or JᵀJ) and its minimiser exact, so that a promise below rounding means a
+    minimum.
+    """
+
+    exact = False
     spectrum = False
     leaves_saddles = False
 
@@ -49,7 +63,7 @@ def trust_region(start: Point, model: Model, radius: float, max_radius: float, e
         actual = point.value - trial.value
         level = solved.reduction <= point.noise and abs(actual) <= point.noise
         ratio = _ratio(point, trial, actual, solved.reduction, level)
-        if math.isfinite(trial.value):
+        if ratio > FARTHEST:
             model.observe(point, trial)
         if not ratio >= 0.25:
             radius = 0.25 * min(radius, solved.length)
@@ -59,8 +73,9 @@ def trust_region(start: Point, model: Model, radius: float, max_radius: float, e
         stuck = 0 if taken and not level else stuck + 1
         if taken:
             point = trial
-        elif level or radius <= 4 * 2.0**-52 * float(point.x.norm()):
-            raise Stopped("no step changes f by more than its rounding error")
+        elif level or radius <= 4 * torch.finfo(point.x.dtype).eps * float(point.x.norm()):
+            promise = model.minimiser(point, UNBOUNDED).reduction if model.exact else None
+            raise stalled("no step changes f by more than its rounding error", point, promise)
         if stuck > 30:
             raise Stopped("30 steps in a row did not lower f")
 
@@ -68,4 +83,4 @@ def trust_region(start: Point, model: Model, radius: float, max_radius: float, e
 def _ratio(point: Point, trial: Point, actual: float, predicted: float, level: bool) -> float:
     if level:
         return 1.0 if trial.largest < point.largest else -1.0
-    return actual / predicted if math.isfinite(actual) and predicted > 0 else -1.0
+    return actual / predicted if math.isfinite(actual) and predicted > 0 else -math.inf
