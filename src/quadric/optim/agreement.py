@@ -25,6 +25,11 @@ class Agreement:
         self.mean_agreement = MEMORY * self.mean_agreement + (1 - MEMORY) * (curvature - slope)
 
     @property
+    def value(self) -> float:
+        """a; 0 where nothing is known, or the curvature along the steps is not positive."""
+        return self.mean_agreement / self.mean_step_curvature if self.mean_step_curvature > 0 else 0.0
+
+    @property
     def noisy(self) -> bool:
         """a < 1/2: steps were more than half noise."""
         return self.mean_agreement < 0.5 * self.mean_step_curvature

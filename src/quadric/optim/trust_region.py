@@ -29,9 +29,9 @@ class TrustRegion(CurvatureOptimizer):
     """w ← w + η p, p the minimiser of gᵀp + ½ pᵀC p over ‖p‖ ≤ Δ, with the batch's g and C, weight decay included.
 
     Δ follows γ, the actual over the predicted reduction on the same batch: to a quarter of ‖p‖ where γ < 1/4, to twice
-    Δ where γ > 3/4 and p reached the boundary. A step that does not lower the loss is taken back and tried again with the
-    smaller Δ. On mini-batches the next batch has a say as well (`Agreement`): Δ / 1.1 where the last steps were more
-    than half noise, and Δ grows only where they were not.
+    Δ where γ > 3/4 and p reached the boundary. A step that does not lower the loss is taken back and tried again with
+    the smaller Δ. On mini-batches the next batch has a say as well (`Agreement`): Δ / 1.1 where the last steps were
+    more than half noise, and Δ grows only where they were not.
 
     Args:
         params: an `Objective`, or parameters or group dicts as torch takes them; groups may set `lr`, `weight_decay`.
