@@ -1,6 +1,29 @@
 """Optimisers: curvature × structure × damping × step rule, and torch's own by name."""
 
+from quadric.optim.bfgs import BFGS
 from quadric.optim.curveball import CurveBall
+from quadric.optim.dfp import DFP
+from quadric.optim.lbfgs import LBFGS
+from quadric.optim.levenberg_marquardt import LevenbergMarquardt
+from quadric.optim.newton import Newton
+from quadric.optim.newton_cg import NewtonCG
 from quadric.optim.registry import create, names, summary
+from quadric.optim.saddle_free_newton import SaddleFreeNewton
+from quadric.optim.sr1 import SR1
+from quadric.optim.trust_region import TrustRegion
 
-__all__ = ["CurveBall", "create", "names", "summary"]
+__all__ = [
+    "BFGS",
+    "DFP",
+    "LBFGS",
+    "SR1",
+    "CurveBall",
+    "LevenbergMarquardt",
+    "Newton",
+    "NewtonCG",
+    "SaddleFreeNewton",
+    "TrustRegion",
+    "create",
+    "names",
+    "summary",
+]

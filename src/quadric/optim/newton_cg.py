@@ -16,6 +16,8 @@ from quadric.objective.closure import Closure
 from quadric.objective.objective import Objective
 from quadric.operators import Diagonal, LinearOperator
 from quadric.optim.damped import DampedOptimizer
+from quadric.optim.line_search import LineSearch, armijo
+from quadric.optim.line_search.search import NOISE, NOT_DESCENT
 from quadric.optim.operator_model import OperatorModel, check_combination, inner
 from quadric.optim.optimizer import Rejection, StepReport, Weights
 from quadric.optim.trial import Trial
@@ -25,9 +27,6 @@ EXPONENT = 0.75
 
 SUFFICIENT = 1e-2
 """Martens's share of the slope by which the loss must fall."""
-
-SMALLEST = 2.0**-30
-"""Share of a step at which the search gives up."""
 
 Preconditioner = Callable[[LinearOperator, float], LinearOperator]
 
@@ -109,13 +108,13 @@ class NewtonCG(DampedOptimizer):
         trial = Trial(closure, weights)
         predicted = actual = None
         if self.adapt:
-            step, share, actual = self._backtrack(model, trial, candidates)
+            step, search, actual = self._backtrack(model, trial, candidates)
             trial.back()
             predicted = -model.change(operator, step)
-            if share < 1:
+            if 0 < search.alpha < 1:
                 self.damping.increase()  # short steps keep the model's word whatever it is worth
-            else:
-                self.damping.learn(actual / predicted if predicted > 0 else float(actual >= 0))
+            elif search.alpha == 1:
+                self.damping.learn(actual / predicted if predicted > 0 else -math.inf)
         else:
             step = model.scaled(candidates[0])
         trial.move(model.objective.space.unflatten(step))
@@ -169,8 +168,10 @@ class NewtonCG(DampedOptimizer):
         floor = torch.finfo(entries.dtype).eps * float(entries.max())
         return Diagonal(entries.clamp_min(floor).pow(-EXPONENT), model.objective.space)
 
-    def _backtrack(self, model: OperatorModel, trial: Trial, candidates: list[Tensor]) -> tuple[Tensor, float, float]:
-        """The step that the loss wants, an iterate or a share of one; the share; by how much it lowers the loss."""
+    def _backtrack(
+        self, model: OperatorModel, trial: Trial, candidates: list[Tensor]
+    ) -> tuple[Tensor, LineSearch, float]:
+        """The step that the loss wants, an iterate or a share of one; the search for it; the fall of the loss."""
         start = float(model.loss) + model.weights.decay_loss()
         unflatten = model.objective.space.unflatten
         step = model.scaled(candidates[0])
@@ -181,16 +182,17 @@ class NewtonCG(DampedOptimizer):
             if not value_there < value:
                 break
             step, value = earlier, value_there
-        slope = inner(model.gradient, step)
-        rounding = 8 * torch.finfo(model.loss.dtype).eps * abs(start)
-        share = 1.0
-        while not value <= start + SUFFICIENT * share * slope + rounding:
-            share /= 2
-            if share < SMALLEST:
-                trial.back()
-                raise Rejection("the loss does not fall along the step, however short", model.loss)
-            value = trial.value(unflatten(step), share)
-        return share * step, share, start - value
+        found = armijo(
+            lambda share: value if share == 1.0 else trial.value(unflatten(step), share),
+            start,
+            inner(model.gradient, step),
+            c1=SUFFICIENT,
+            noise=8 * torch.finfo(model.loss.dtype).eps * abs(start),
+        )
+        if found.alpha == 0 and found.reason not in (NOISE, NOT_DESCENT):
+            trial.back()
+            raise Rejection(found.reason, model.loss)
+        return found.alpha * step, found, start - found.value
 
 
 def _descending(model: OperatorModel, found: Truncated) -> Tensor:

@@ -12,7 +12,16 @@ import torch
 
 from quadric.core.errors import unknown_name
 from quadric.objective.objective import Objective
+from quadric.optim.bfgs import BFGS
 from quadric.optim.curveball import CurveBall
+from quadric.optim.dfp import DFP
+from quadric.optim.lbfgs import LBFGS
+from quadric.optim.levenberg_marquardt import LevenbergMarquardt
+from quadric.optim.newton import Newton
+from quadric.optim.newton_cg import NewtonCG
+from quadric.optim.saddle_free_newton import SaddleFreeNewton
+from quadric.optim.sr1 import SR1
+from quadric.optim.trust_region import TrustRegion
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,15 @@ _OPTIMIZERS: dict[str, Entry] = {
     "adam": Entry(torch.optim.Adam, "momentum with per-weight rates"),
     "adamw": Entry(torch.optim.AdamW, "Adam with decoupled weight decay"),
     "curveball": Entry(CurveBall, "Newton's direction with the memory of momentum; nothing to tune", False),
-    "lbfgs": Entry(partial(torch.optim.LBFGS, line_search_fn="strong_wolfe"), "limited-memory BFGS, strong Wolfe"),
+    "newton": Entry(Newton, "Newton's method, curvature × structure × damping × correction by name", False),
+    "levenberg-marquardt": Entry(LevenbergMarquardt, "damped Gauss–Newton with λ from the model's success", False),
+    "newton-cg": Entry(NewtonCG, "Hessian-free: Newton's step by truncated conjugate gradients", False),
+    "saddle-free-newton": Entry(SaddleFreeNewton, "Newton's step with |H| in a Krylov subspace", False),
+    "trust-region": Entry(TrustRegion, "Newton's step within a radius from the model's success", False),
+    "bfgs": Entry(BFGS, "the inverse Hessian from differences of gradients; a matrix, or pairs where large", False),
+    "dfp": Entry(DFP, "the rank-two correction of the inverse Hessian, BFGS's dual", False),
+    "sr1": Entry(SR1, "the symmetric rank-one correction of the inverse Hessian", False),
+    "lbfgs": Entry(LBFGS, "BFGS from the last 20 pairs of steps and gradient differences", False),
 }
 
 

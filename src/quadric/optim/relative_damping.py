@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MEMORY = 0.9
-"""Weight of the past in running means."""
+from quadric.optim.agreement import MEMORY, Agreement
 
 
 @dataclass
-class RelativeDamping:
+class RelativeDamping(Agreement):
     """λ = s · e, e the curvature along the gradient: the same steps whatever the loss is multiplied by.
 
     e is gᵀC g / gᵀg or its running mean, whichever is larger. s answers to two tests, as in `ModelDamping`:
 
     - on the same batch (Levenberg 1944, Marquardt 1963): s × 2 if γ < 1/4, s / 2 if γ > 3/4, γ being the actual over
       the predicted reduction of the undamped model; a step that raises the loss is taken back, with s × 4;
-    - on the next batch: that batch's model along the last step has its minimum at a = 1 − g′ᵀs / sᵀC′s last steps from
-      where it began. With a averaged, s × 1.1 if a < 1/2: steps were more than half noise; and s is lowered only while
-      a > 0.6.
+    - on the next batch (`Agreement`): s × 1.1 if a < 1/2, where steps were more than half noise; and s is lowered only
+      while a ≥ 0.6.
 
     The second test raises λ to no more than `most` curvatures: steps that are short beside the noise say nothing that
     could bring it back. With `given`, a first λ, e is 1 and s starts there. With `adapt` False, λ stays as given.
@@ -30,8 +28,6 @@ class RelativeDamping:
     curvature: float = 1.0
     mean_curvature: float = 0.0
     mean_weight: float = 0.0
-    mean_agreement: float = 0.0
-    mean_step_curvature: float = 0.0
 
     most: float = 10.0
     smallest: float = 1e-8
@@ -54,10 +50,8 @@ class RelativeDamping:
 
     def compare(self, slope: float, curvature: float) -> None:
         """Take note of g′ᵀs and sᵀC′s, s the last step."""
-        self.mean_step_curvature = MEMORY * self.mean_step_curvature + (1 - MEMORY) * curvature
-        self.mean_agreement = MEMORY * self.mean_agreement + (1 - MEMORY) * (curvature - slope)
-        noisy = self.mean_agreement < 0.5 * self.mean_step_curvature
-        if self.adapt and noisy and self.value < self.most * self.curvature:
+        super().compare(slope, curvature)
+        if self.adapt and self.noisy and self.value < self.most * self.curvature:
             self._multiply(1.1)
 
     def learn(self, ratio: float) -> None:
@@ -66,7 +60,7 @@ class RelativeDamping:
             return
         if not ratio >= 0.25:
             self._multiply(2.0)
-        elif ratio > 0.75 and self.mean_agreement >= 0.6 * self.mean_step_curvature:
+        elif ratio > 0.75 and self.sound:
             self._multiply(0.5)
 
     def increase(self) -> None:

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections import deque
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -93,6 +93,27 @@ class Secant(LinearOperator):
                 self.pairs.append((s.clone(), y.clone()))
                 self._remember()
         return verdict
+
+    def state(self) -> dict[str, Any]:
+        """What has been learned, as copies that `load_state` takes."""
+        matrix = None if self._matrix is None else self._matrix.clone()
+        pairs = [(s.clone(), y.clone()) for s, y in self.pairs]
+        return {
+            "matrix": matrix,
+            "pairs": pairs,
+            "scale": self.scale,
+            "initial": self.initial,
+            "accepted": self.accepted,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`, as the approximation it was taken from would have."""
+        self.reset()
+        self.initial, self.scale, self.accepted = state["initial"], state["scale"], state["accepted"]
+        self._matrix = None if state["matrix"] is None else state["matrix"].to(self.device, copy=True)
+        self.pairs.extend((s.to(self.device, copy=True), y.to(self.device, copy=True)) for s, y in state["pairs"])
+        if self.pairs:
+            self._remember()
 
     def _update_matrix(self, s: Tensor, y: Tensor) -> None:
         if self._matrix is None:
