@@ -28,6 +28,4 @@ class LevenbergMarquardt(Newton):
         tol: float = 1e-3,
         dense_below: int = 200,
     ) -> None:
-        super().__init__(
-            params, lr, damping, weight_decay=weight_decay, adapt=adapt, tol=tol, dense_below=dense_below
-        )
+        super().__init__(params, lr, damping, weight_decay=weight_decay, adapt=adapt, tol=tol, dense_below=dense_below)

@@ -12,7 +12,10 @@ import torch
 
 from quadric.core.errors import unknown_name
 from quadric.objective.objective import Objective
+from quadric.optim.adahessian import AdaHessian
 from quadric.optim.curveball import CurveBall
+from quadric.optim.muon import Muon
+from quadric.optim.sophia import Sophia
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ _OPTIMIZERS: dict[str, Entry] = {
     "adam": Entry(torch.optim.Adam, "momentum with per-weight rates"),
     "adamw": Entry(torch.optim.AdamW, "Adam with decoupled weight decay"),
     "curveball": Entry(CurveBall, "Newton's direction with the memory of momentum; nothing to tune", False),
+    "adahessian": Entry(AdaHessian, "Adam on the scale of a probed Hessian diagonal", False),
+    "sophia": Entry(Sophia, "momentum over a curvature diagonal, clipped element by element", False),
+    "muon": Entry(Muon, "orthogonal steps for weight matrices, AdamW for the rest", False),
     "lbfgs": Entry(partial(torch.optim.LBFGS, line_search_fn="strong_wolfe"), "limited-memory BFGS, strong Wolfe"),
 }
 
