@@ -72,10 +72,10 @@ class AdaHessian(AdaptiveOptimizer):
         return seen
 
     def _directions(self, weights: Weights, seen: Seen) -> Vector:
-        means, shares = self._averaged(weights, "gradient", seen.gradient, self._betas(weights, 0))
+        means, shares = self._averaged(weights.tensors, "gradient", seen.gradient, self._betas(weights, 0))
         if seen.diagonal is not None:
             d = [self._averaged_over_kernels(x) for x in seen.diagonal]
-            self._averaged(weights, "curvature", list(torch._foreach_mul(d, d)), self._betas(weights, 1))
+            self._averaged(weights.tensors, "curvature", list(torch._foreach_mul(d, d)), self._betas(weights, 1))
         v = self._curvatures(weights)
         torch._foreach_pow_(v, self.hessian_power / 2)
         torch._foreach_add_(v, self.eps)

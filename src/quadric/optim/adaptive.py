@@ -69,6 +69,8 @@ class AdaptiveOptimizer(CurvatureOptimizer):
     """
 
     _scalars: tuple[str, ...] = ("steps",)
+    _sums = False
+    """Whether β₂ = 1 means sums in place of means."""
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class AdaptiveOptimizer(CurvatureOptimizer):
         eps: float,
         weight_decay: float,
     ) -> None:
-        _check(betas, eps)
+        _check(betas, eps, self._sums)
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
         self.eps = eps
         self.steps = 0
@@ -114,10 +116,10 @@ class AdaptiveOptimizer(CurvatureOptimizer):
         return [of[id(w)] for w in weights.tensors]
 
     def _averaged(
-        self, weights: Weights, name: str, values: Vector, betas: Sequence[float]
+        self, tensors: Sequence[Tensor], name: str, values: Vector, betas: Sequence[float]
     ) -> tuple[Vector, list[float]]:
         """Take `values` into the running means `name`, x̄ ← βx̄ + (1 − β)x; the means, and their weights 1 − βᵗ."""
-        states = [self.state[w] for w in weights.tensors]
+        states = [self.state[w] for w in tensors]
         for state, value in zip(states, values, strict=True):
             if name not in state:
                 dtype = torch.promote_types(value.dtype, torch.float32)
@@ -125,12 +127,25 @@ class AdaptiveOptimizer(CurvatureOptimizer):
             state[f"{name}_count"] += 1
         means = [state[name] for state in states]
         cast = [v if v.dtype == m.dtype else v.to(m.dtype) for v, m in zip(values, means, strict=True)]
-        if len(set(betas)) == 1:
+        if len(set(betas)) == 1 and betas[0] < 1:
             torch._foreach_lerp_(means, cast, 1 - betas[0])
         else:
             for mean, value, beta in zip(means, cast, betas, strict=True):
-                mean.lerp_(value, 1 - beta)
-        return means, [1 - b ** state[f"{name}_count"] for state, b in zip(states, betas, strict=True)]
+                accumulate(mean, value, beta)
+        return means, [share(beta, state[f"{name}_count"]) for state, beta in zip(states, betas, strict=True)]
+
+
+def accumulate(mean: Tensor, value: Tensor, beta: float) -> None:
+    """x̄ ← βx̄ + (1 − β)x; with β = 1 the sum, x̄ ← x̄ + x."""
+    if beta < 1:
+        mean.lerp_(value, 1 - beta)
+    else:
+        mean.add_(value)
+
+
+def share(beta: float, count: int) -> float:
+    """1 − βᵗ, the weight that t values have in a running mean begun at zero; 1 for a sum."""
+    return 1 - beta**count if beta < 1 else 1.0
 
 
 def plain(weights: Weights) -> Weights:
@@ -162,8 +177,9 @@ def check_interval(interval: int) -> None:
         raise ValueError(f"Expected interval to be an integer ≥ 1, got {interval!r}.")
 
 
-def _check(betas: tuple[float, float], eps: float) -> None:
-    if not (len(betas) == 2 and all(0 <= b < 1 for b in betas)):
-        raise ValueError(f"Expected betas to be two numbers in [0, 1), got {betas!r}.")
+def _check(betas: tuple[float, float], eps: float, sums: bool) -> None:
+    if not (len(betas) == 2 and all(0 <= b < 1 for b in betas[: 1 if sums else 2]) and 0 <= betas[1] <= 1):
+        most = " (the second may be 1)" if sums else ""
+        raise ValueError(f"Expected betas to be two numbers in [0, 1){most}, got {betas!r}.")
     if not (math.isfinite(eps) and eps >= 0):
         raise ValueError(f"Expected eps to be a finite number ≥ 0, got {eps!r}.")

@@ -21,9 +21,9 @@ class Muon(torch.optim.Optimizer):
     """w ← (1 − ηω) w − η √max(a, b) · U Vᵀ, with U Σ Vᵀ the momentum of a weight matrix [a, b].
 
     B ← μB + (1 − μ)g and, with `nesterov`, μB + (1 − μ)g is orthogonalised by five Newton–Schulz iterations, in
-    bfloat16 on a GPU and in at least float32 on the CPU. The factor √max(a, b) makes the entries of a step η in root mean
-    square, as those of Adam's first step are, so one `lr` drives both. (torch.optim.Muon's own factor is √max(1, a/b),
-    and 0.2 √max(a, b) under the name "match_rms_adamw".)
+    bfloat16 on a GPU and in at least float32 on the CPU. The factor √max(a, b) makes the entries of a step η in root
+    mean square, as those of Adam's first step are, so one `lr` drives both. (torch.optim.Muon's own factor is
+    √max(1, a/b), and 0.2 √max(a, b) under the name "match_rms_adamw".)
 
     Which parameters: those of two dimensions or more, convolution weights as matrices [out, in · kernel]; but not
     embeddings, whose rows are looked up one by one. Those, biases, gains and other vectors take AdamW's steps with the
@@ -149,6 +149,6 @@ def _check_matrices(group: dict[str, Any]) -> None:
     vectors = [list(p.shape) for p in tensors if p.dim() < 2]
     if group["orthogonal"] and vectors:
         raise ValueError(
-            f"Only matrices and convolution weights have orthogonal steps, got a parameter of shape {vectors[0]}; leave "
-            'it to AdamW in a group with "orthogonal": False.'
+            f"Only matrices and convolution weights have orthogonal steps, got a parameter of shape {vectors[0]}; "
+            'leave it to AdamW in a group with "orthogonal": False.'
         )

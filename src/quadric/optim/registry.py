@@ -15,6 +15,8 @@ from quadric.objective.objective import Objective
 from quadric.optim.adahessian import AdaHessian
 from quadric.optim.curveball import CurveBall
 from quadric.optim.muon import Muon
+from quadric.optim.shampoo import Shampoo
+from quadric.optim.soap import SOAP
 from quadric.optim.sophia import Sophia
 
 
@@ -41,6 +43,8 @@ _OPTIMIZERS: dict[str, Entry] = {
     "curveball": Entry(CurveBall, "Newton's direction with the memory of momentum; nothing to tune", False),
     "adahessian": Entry(AdaHessian, "Adam on the scale of a probed Hessian diagonal", False),
     "sophia": Entry(Sophia, "momentum over a curvature diagonal, clipped element by element", False),
+    "shampoo": Entry(Shampoo, "gradients between inverse roots of their second moments, Adam's lengths", False),
+    "soap": Entry(SOAP, "Adam in the eigenbasis of Shampoo's preconditioner", False),
     "muon": Entry(Muon, "orthogonal steps for weight matrices, AdamW for the rest", False),
     "lbfgs": Entry(partial(torch.optim.LBFGS, line_search_fn="strong_wolfe"), "limited-memory BFGS, strong Wolfe"),
 }

@@ -89,9 +89,9 @@ class Sophia(AdaptiveOptimizer):
         return seen
 
     def _directions(self, weights: Weights, seen: Seen) -> Vector:
-        means, _ = self._averaged(weights, "gradient", seen.gradient, self._betas(weights, 0))
+        means, _ = self._averaged(weights.tensors, "gradient", seen.gradient, self._betas(weights, 0))
         if seen.diagonal is not None:
-            self._averaged(weights, "curvature", seen.diagonal, self._betas(weights, 1))
+            self._averaged(weights.tensors, "curvature", seen.diagonal, self._betas(weights, 1))
         states = [self.state[w] for w in weights.tensors]
         h = [s["curvature"] if "curvature" in s else torch.zeros_like(s["gradient"]) for s in states]
         scale = list(torch._foreach_mul(h, GAMMA[self._chosen] if self.gamma is None else self.gamma))
