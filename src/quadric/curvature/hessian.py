@@ -8,7 +8,7 @@ from torch import Tensor
 
 from quadric.curvature.curvature import Curvature
 from quadric.objective.batch import Batch
-from quadric.objective.gradient import GradientGraph, TapedGradient
+from quadric.objective.gradient import GradientGraph, TapedGradient, differentiated
 
 
 class Hessian(Curvature[TapedGradient | GradientGraph]):
@@ -22,16 +22,7 @@ class Hessian(Curvature[TapedGradient | GradientGraph]):
     """
 
     def _local(self, batch: Batch) -> TapedGradient | GradientGraph:
-        if "double backward" not in self.routes:
-            taped = TapedGradient(self.objective, batch)
-            if taped.hole is None:
-                return taped
-            if "_weight_norm_interface" in taped.hole:
-                raise NotImplementedError(
-                    "torch's second derivative of weight_norm is wrong on the CPU (not even symmetric), so there is no "
-                    "exact Hessian. Gauss–Newton products (quadric.GGN) are right; or write the normalisation out."
-                )
-        return GradientGraph(self.objective, batch)
+        return differentiated(self.objective, batch, taped="double backward" not in self.routes)
 
     def _product(self, local: TapedGradient | GradientGraph, v: Sequence[Tensor], retain: bool) -> list[Tensor]:
         return local.hessian(v, retain=retain)

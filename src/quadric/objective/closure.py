@@ -12,6 +12,7 @@ from torch import Tensor
 from quadric.core.randomness import RandomState
 from quadric.objective import batch as batches
 from quadric.objective.batch import Batch
+from quadric.objective.gradient import GradientGraph, TapedGradient, differentiated
 from quadric.objective.isolation import Snapshot
 from quadric.objective.linearization import DETACHED, Linearization
 
@@ -81,6 +82,12 @@ class Closure:
         with self._evaluation():
             for i, batch in enumerate(parts):
                 yield Linearization(self.objective, batch, taped=taped is None or taped[i])
+
+    def differentiated(self, *, taped: bool = True) -> Iterator[TapedGradient | GradientGraph]:
+        """The gradient of each micro-batch made ready for Hessian products, made as they are asked for."""
+        with self._evaluation():
+            for batch in self.batches:
+                yield differentiated(self.objective, batch, taped=taped)
 
     def separable(self, fraction: float) -> bool:
         """Whether the loss of the single batch is the average over its first `fraction` of examples and the rest.

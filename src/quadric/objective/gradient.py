@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from quadric.core.randomness import RandomState
 from quadric.objective.batch import Batch
-from quadric.objective.isolation import as_written, twice_differentiable
+from quadric.objective.isolation import as_written, twice_differentiable, untouched
 from quadric.objective.refusal import explained
 from quadric.objective.tape import Tape
 
@@ -111,3 +112,24 @@ class GradientGraph:
                 materialize_grads=True,
             )
         return list(out)
+
+
+def differentiated(objective: Objective, batch: Batch, *, taped: bool = True) -> TapedGradient | GradientGraph:
+    """The gradient of one batch made ready for Hessian products: by the tape, else by double backward.
+
+    Where the tape has a hole the model is evaluated a second time, with the same random numbers and on copies of its
+    buffers. `taped=False` spares the attempt. Raises NotImplementedError where torch's second derivative is wrong.
+    """
+    if not taped:
+        return GradientGraph(objective, batch)
+    random = RandomState.now(objective.space.device)
+    found = TapedGradient(objective, batch)
+    if found.hole is None:
+        return found
+    if "_weight_norm_interface" in found.hole:
+        raise NotImplementedError(
+            "torch's second derivative of weight_norm is wrong on the CPU (not even symmetric), so there is no "
+            "exact Hessian. Gauss–Newton products (quadric.GGN) are right; or write the normalisation out."
+        )
+    with untouched(objective.model, random):
+        return GradientGraph(objective, batch)

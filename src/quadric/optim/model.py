@@ -80,14 +80,16 @@ class LocalModel:
                 continue
             losses.append(lin.loss)
             weights.append(weight)
+            if not whole:
+                total = self._add(total, lin.gradient(retain=False), weight)
+                continue
             cotangent = lin.loss_gradient
-            if whole:
-                self._slopes.append(cotangent)
-                self._keep(lin)
-                if z is not None:
-                    self._push(lin, z, images, curved)
-                    cotangent = cotangent + curved[-1]
-            total = self._add(total, lin.vjp(cotangent, retain=retain and whole), weights[-1])
+            self._slopes.append(cotangent)
+            self._keep(lin)
+            if z is not None:
+                self._push(lin, z, images, curved)
+                cotangent = cotangent + curved[-1]
+            total = self._add(total, lin.vjp(cotangent, retain=retain), weight)
         if total is None:
             raise ValueError(NOTHING)
         self._shares = [w / sum(weights) for w in weights]

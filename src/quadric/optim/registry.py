@@ -12,14 +12,20 @@ import torch
 
 from quadric.core.errors import unknown_name
 from quadric.objective.objective import Objective
+from quadric.optim.adahessian import AdaHessian
 from quadric.optim.bfgs import BFGS
 from quadric.optim.curveball import CurveBall
 from quadric.optim.dfp import DFP
+from quadric.optim.kfac import KFAC
 from quadric.optim.lbfgs import LBFGS
 from quadric.optim.levenberg_marquardt import LevenbergMarquardt
+from quadric.optim.muon import Muon
 from quadric.optim.newton import Newton
 from quadric.optim.newton_cg import NewtonCG
 from quadric.optim.saddle_free_newton import SaddleFreeNewton
+from quadric.optim.shampoo import Shampoo
+from quadric.optim.soap import SOAP
+from quadric.optim.sophia import Sophia
 from quadric.optim.sr1 import SR1
 from quadric.optim.trust_region import TrustRegion
 
@@ -47,6 +53,7 @@ _OPTIMIZERS: dict[str, Entry] = {
     "curveball": Entry(CurveBall, "Newton's direction with the memory of momentum; nothing to tune", False),
     "newton": Entry(Newton, "Newton's method, curvature × structure × damping × correction by name", False),
     "levenberg-marquardt": Entry(LevenbergMarquardt, "damped Gauss–Newton with λ from the model's success", False),
+    "kfac": Entry(KFAC, "Kronecker-factored natural gradient, rate and momentum from the exact model", False),
     "newton-cg": Entry(NewtonCG, "Hessian-free: Newton's step by truncated conjugate gradients", False),
     "saddle-free-newton": Entry(SaddleFreeNewton, "Newton's step with |H| in a Krylov subspace", False),
     "trust-region": Entry(TrustRegion, "Newton's step within a radius from the model's success", False),
@@ -54,6 +61,11 @@ _OPTIMIZERS: dict[str, Entry] = {
     "dfp": Entry(DFP, "the rank-two correction of the inverse Hessian, BFGS's dual", False),
     "sr1": Entry(SR1, "the symmetric rank-one correction of the inverse Hessian", False),
     "lbfgs": Entry(LBFGS, "BFGS from the last 20 pairs of steps and gradient differences", False),
+    "adahessian": Entry(AdaHessian, "Adam on the scale of a probed Hessian diagonal", False),
+    "sophia": Entry(Sophia, "momentum over a curvature diagonal, clipped element by element", False),
+    "shampoo": Entry(Shampoo, "gradients between inverse roots of their second moments, Adam's lengths", False),
+    "soap": Entry(SOAP, "Adam in the eigenbasis of Shampoo's preconditioner", False),
+    "muon": Entry(Muon, "orthogonal steps for weight matrices, AdamW for the rest", False),
 }
 
 
