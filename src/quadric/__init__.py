@@ -1,6 +1,7 @@
 """quadric: the local quadratic model of a loss, to look at, to solve with, to step with and to judge."""
 
 from quadric import operators, optim
+from quadric.analysis import classify, filter_normalized, loss_slice, sharpness
 from quadric.core.errors import ConvergenceError, NotConverged, QuadricWarning, StepRejected
 from quadric.curvature import EKFAC, GGN, KFAC, EmpiricalFisher, Fisher, Hessian, Jacobian
 from quadric.linalg import (
@@ -44,18 +45,22 @@ __all__ = [
     "StepRejected",
     "block_diagonal",
     "claim_symmetric",
+    "classify",
     "diagonal",
     "eigsh",
     "factored_damping",
+    "filter_normalized",
     "frobenius_norm",
     "identity_like",
     "inverse",
     "logdet",
+    "loss_slice",
     "low_rank",
     "nystrom_preconditioner",
     "operators",
     "optim",
     "sample_normal",
+    "sharpness",
     "spectral_density",
     "square_root",
     "sub_matrix",

@@ -11,6 +11,8 @@ from quadric.operators.operator import LinearOperator
 
 GUARDS = 3
 """Vectors beyond the k asked for: they speed up the last of those."""
+PATIENCE = 100
+"""Iterations without halving the residual after which it gives up: rounding errors, or a poor preconditioner."""
 
 
 def lobpcg(
@@ -36,31 +38,37 @@ def lobpcg(
     x, _ = torch.linalg.qr(gaussian(operator.space, size, seeded(seed)))
     ax = operator @ x
     products = size
+    scale, best, idle = float(ax.double().norm(dim=0).max()), float("inf"), 0  # scale: A of unit vectors
     x, ax, theta, _ = _rayleigh_ritz(x, ax, size)
     step, a_step = x[:, :0], ax[:, :0]
     while True:
         residual = ax - x * theta.to(x)
         norms = residual.double().norm(dim=0)
-        scale = float(theta.abs().max())
-        scale = max(scale, float(ax.double().norm(dim=0).max()))
         open_ = norms > 0.5 * tol * scale
-        if not bool(open_[:k].any()) or products + int(open_.sum()) + size > max_products or size == n:
+        worst = float(norms[:k].max())
+        best, idle = (worst, 0) if worst < 0.5 * best else (best, idle + 1)
+        room = max_products - products - k
+        if not bool(open_[:k].any()) or int(open_.sum()) > room or size == n or idle > PATIENCE:
             break
         w = _outside(preconditioner @ residual[:, open_], torch.cat([x, step], dim=1), eps)
         if w.shape[1] == 0:
             break
         aw = operator @ w
         products += w.shape[1]
+        scale = max(scale, float(aw.double().norm(dim=0).max()))
         basis, images = torch.cat([x, step, w], dim=1), torch.cat([ax, a_step, aw], dim=1)
-        new_x, new_ax, theta, rotation = _rayleigh_ritz(basis, images, size)
+        x, ax, theta, rotation = _rayleigh_ritz(basis, images, size)
         step, a_step = _step(basis, images, rotation, size, eps)
-        x, ax = new_x, new_ax
     ax = operator @ x[:, :k]
     products += k
     values = theta[:k]
     residuals = (ax.double() - x[:, :k].double() * values.to(x.device)).norm(dim=0).cpu()
     converged = bool((residuals <= tol * scale).all())
-    reason = "the tolerance was met" if converged else "products ran out, or rounding errors stopped it"
+    reason = (
+        "the tolerance was met" if converged else "it made no more progress: rounding errors, or a poor preconditioner"
+    )
+    if not converged and idle <= PATIENCE:
+        reason = "products ran out (max_products)"
     return Eigenpairs(values, x[:, :k], residuals, residuals, converged, products, tol, scale, reason=reason)
 
 
