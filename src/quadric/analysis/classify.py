@@ -244,8 +244,8 @@ def _judge(spectrum: _Spectrum, zero: float, stationary: bool) -> tuple[str, str
         basis = f"All {spectrum.eigenvalues.numel()} eigenvalues were computed."
     else:
         basis = (
-            f"Extremal eigenvalues by Lanczos; with a probability of 98 % none lies below {spectrum.lower:.4g} or above "
-            f"{spectrum.upper:.4g}."
+            f"Extremal eigenvalues by Lanczos; with a probability of 98 % none lies below {spectrum.lower:.4g} or "
+            f"above {spectrum.upper:.4g}."
         )
     if not stationary:
         return "not stationary", basis + " The gradient is not zero, so the signs say nothing of a critical point."

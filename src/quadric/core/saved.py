@@ -42,6 +42,10 @@ class Saved:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a result back; tensors come to the CPU. Raises ValueError where the file holds something else."""
+        if not zipfile.is_zipfile(path):  # a pickle among others, which is never opened
+            if not Path(path).exists():
+                raise FileNotFoundError(f"There is no file {path}.")
+            raise ValueError(f"{path} is not a result that quadric saved, or is damaged.")
         try:
             with np.load(path, allow_pickle=False) as file:
                 content = json.loads(str(file["_tree"][()]))

@@ -23,6 +23,8 @@ from quadric.operators.operator import LinearOperator
 WHICH = ("LA", "SA", "LM", "BE")
 RISK = 1e-2
 """Probability with which a bound on what is not listed may fail, for each end of the spectrum."""
+LOOK = 3
+"""Steps between looks at convergence, or a sixteenth of the basis."""
 BASIS, BASIS_BYTES = 160, 2**31
 """The basis grows to so many vectors before a restart, fewer where they would take more memory than this."""
 
@@ -240,7 +242,7 @@ class _Search:
                     return True
             if krylov.size == self.operator.shape[0]:
                 return True
-            for _ in range(2 if krylov.size >= self.k else self.k - krylov.size):
+            for _ in range(max(LOOK, krylov.size // 16) if krylov.size >= self.k else self.k - krylov.size):
                 if krylov.products >= self.limit:
                     self._ritz()
                     self.ran_out = not self._settled()
@@ -301,44 +303,42 @@ class _Search:
         complement = n - krylov.size
         top, bottom = self._ends()
         krylov.start(self.generator)
-        for _ in range(room):
-            if krylov.products >= self.limit:
-                break
+        for step in range(1, room + 1):
             krylov.expand()
+            last = step == room or krylov.products >= self.limit or krylov.exhausted
+            if step % LOOK and not last:
+                continue
             self._ritz()
             high, low = self._ends()
             if not self._settled() or high > top + self.slack or low < bottom - self.slack:
                 return True
-            if self._bounded(complement) or krylov.exhausted:
+            if self._bounded(complement, last) or last:
                 break
         return False
 
-    def _bounded(self, complement: int) -> bool:
+    def _bounded(self, complement: int, last: bool) -> bool:
         """Set `upper` and `lower` by what the chain has seen; True where they are at the wanted values."""
         low, high = chain_bounds(self.krylov.steps, complement, RISK)
         top, bottom = self._ends()
         if top < math.inf:
-            self.upper = self._end(high, top + self.slack, 1.0)
+            self.upper = self._end(high, top + self.slack, 1.0, last)
         if bottom > -math.inf:
-            self.lower = -self._end(-low, -bottom + self.slack, -1.0)
+            self.lower = -self._end(-low, -bottom + self.slack, -1.0, last)
         return (top == math.inf or self.upper <= top + self.slack) and (
             bottom == -math.inf or self.lower >= bottom - self.slack
         )
 
-    def _end(self, bound: float, goal: float, sign: float) -> float:
-        """The least σ found such that H's eigenvalues above σ are all of A's above σ, given λ_max(C) ≤ bound.
+    def _end(self, bound: float, goal: float, sign: float, last: bool) -> float:
+        """σ such that H's eigenvalues above σ are all of A's above σ, given λ_max(C) ≤ bound: the goal, or the least
+        found when it is the last time to look, or infinity.
 
         With C = A on the complement of V, A has as many eigenvalues above σ > λ_max(C) as the Schur complement
         H − σ + EᵀFᵀ(σ − C)⁻¹F E has positive ones, which is at most H − σ + EᵀFᵀF E / (σ − bound).
         """
         theta, rotated = sign * self.theta, self.krylov.e @ self.vectors
         gram = rotated.T @ rotated
-        reach = (
-            self.slack,
-            10 * self.slack,
-            *(share * self.scale for share in (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
-        )
-        for sigma in (goal, *(bound + step for step in reach)):
+        steps = (self.slack, *(share * self.scale for share in (1e-5, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)))
+        for sigma in (goal, *(bound + step for step in steps if last)):
             if sigma <= bound:
                 continue
             schur = torch.diag(theta - sigma) + gram / (sigma - bound)
