@@ -92,8 +92,10 @@ def spectral_density(
     at most `tol` of it, and those of both masses at most `tol`, or `max_probes` are spent (NotConverged). Where n is no
     more than probes·steps, all eigenvalues are computed instead.
 
-    `width` defaults to 1 % of the spectrum's range, `threshold` to 1e-3 of the largest magnitude. A width below the
-    distance of Ritz values shows the quadrature, not the spectrum. Cost: probes·steps products, n·steps numbers.
+    `width` defaults to 1 % of the spectrum's range (at least 1e-6 of the largest magnitude), `threshold` to 1e-3 of the
+    largest magnitude. A width below the distance of Ritz values shows the quadrature, not the spectrum. Cost:
+    probes·steps products, n·steps numbers.
+
     Raises ValueError where A is not known to be symmetric, its data differ between readings, or an argument is out of
     range. References: Ubaru, Chen and Saad (2017); Ghorbani, Krishnan and Xiao (2019), appendix A.
     """
@@ -181,7 +183,7 @@ def _built(
 ) -> SpectralDensity:
     low, high = float(nodes.min()), float(nodes.max())
     scale = max(abs(low), abs(high))
-    width = width or 0.01 * (high - low) or 0.01 * scale or 1.0
+    width = width or max(0.01 * (high - low), 1e-6 * scale) or 1.0
     threshold = threshold or NEAR_ZERO * scale or torch.finfo(torch.float64).tiny
     grid = torch.linspace(low - 4 * width, high + 4 * width, points, dtype=torch.float64)
     curves = torch.stack(
