@@ -1,15 +1,19 @@
 """quadric: the local quadratic model of a loss, to look at, to solve with, to step with and to judge."""
 
 from quadric import operators, optim
+from quadric.analysis import classify, filter_normalized, loss_slice, sharpness
 from quadric.core.errors import ConvergenceError, NotConverged, QuadricWarning, StepRejected
 from quadric.curvature import EKFAC, GGN, KFAC, EmpiricalFisher, Fisher, Hessian, Jacobian
 from quadric.linalg import (
     diagonal,
+    eigsh,
+    frobenius_norm,
     inverse,
     logdet,
     low_rank,
     nystrom_preconditioner,
     sample_normal,
+    spectral_density,
     square_root,
     trace,
 )
@@ -42,17 +46,24 @@ __all__ = [
     "StepRejected",
     "block_diagonal",
     "claim_symmetric",
+    "classify",
     "diagonal",
+    "eigsh",
     "factored_damping",
+    "filter_normalized",
+    "frobenius_norm",
     "identity_like",
     "inverse",
     "logdet",
+    "loss_slice",
     "low_rank",
     "minimize",
     "nystrom_preconditioner",
     "operators",
     "optim",
     "sample_normal",
+    "sharpness",
+    "spectral_density",
     "square_root",
     "sub_matrix",
     "trace",

@@ -33,7 +33,7 @@ from quadric.problems.problem import Draw
 
 COARSE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 SEEDS = (1001, 1002)
-EPOCHS = {"mnist-mlp": 2, "fashion-mnist-mlp": 3, "fashion-mnist-cnn": 0.25}
+EPOCHS = {"mnist-mlp": 2, "mnist-autoencoder": 6, "fashion-mnist-mlp": 3, "fashion-mnist-cnn": 0.25}
 """Epochs of a try, where they are fewer than the problem's default."""
 SLOW = (*EPOCHS, "rosenbrock-u1", "rosenbrock-u3", "rosenbrock-u1-squared", "rosenbrock-u3-squared")
 """Problems on which only the first seed is tried."""

@@ -48,7 +48,7 @@ class KFAC(KroneckerFactored):
         """
         if not 0 <= decay < 1:
             raise ValueError(f"Expected a decay from 0 to below 1, got {decay}.")
-        source = replace(self._source, seed=self._source.seed + self._updates)  # fresh draws for each update
+        source = replace(self._source, seed=self.seed + self._updates)  # fresh draws for each update
         chosen, factors = collect(self.objective, batch, source, self.sharing)
         before = empty(self.space, chosen) if self._average is None else self._average[0]
         if factors.slopes.keys() != before.slopes.keys():

@@ -9,6 +9,7 @@ import torch
 from quadric.linalg.lanczos import lanczos
 from quadric.linalg.limits import EXACT_BELOW
 from quadric.linalg.probes import seeded, signs
+from quadric.linalg.repeatable import check_repeatable
 from quadric.linalg.shifted import check_damping, shifted
 from quadric.operators import queries
 from quadric.operators.definiteness import NotPositiveDefinite
@@ -32,6 +33,8 @@ def logdet(
     check_damping(damping)
     if probes < 2 or steps < 1:
         raise ValueError(f"Expected at least 2 probes and 1 step, got {probes} and {steps}.")
+
+    check_repeatable(operator)
 
     def without_structure(part: LinearOperator, shift: float) -> Estimate:
         if part.shape[0] > EXACT_BELOW:

@@ -13,6 +13,7 @@ from quadric.linalg.block_krylov import OVERSAMPLING, block_krylov
 from quadric.linalg.nystrom import nystrom
 from quadric.linalg.probes import gaussian, seeded
 from quadric.linalg.range_finder import range_finder
+from quadric.linalg.repeatable import check_repeatable
 from quadric.operators.estimate import Estimate
 from quadric.operators.low_rank import LowRank
 from quadric.operators.operator import LinearOperator
@@ -42,6 +43,7 @@ def low_rank(operator: LinearOperator, rank: int, method: str = "lanczos", *, se
             f"low_rank takes a symmetric operator, and this {type(operator).__name__} of shape {operator.shape} is not "
             "known to be one. If you know that it is, say so with claim_symmetric(operator)."
         )
+    check_repeatable(operator)
     if method == "lanczos":
         found = block_krylov(operator, rank, seed=seed)
         vectors, values, products = found.vectors, found.values, found.products

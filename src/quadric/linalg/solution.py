@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from quadric.core.errors import NotConverged
+from quadric.linalg.repeatable import check_repeatable
 from quadric.operators.operator import LinearOperator
 
 
@@ -43,8 +44,8 @@ class Solution:
 
 
 def check_system(operator: LinearOperator, b: Tensor, tol: float, *, symmetric: str | None = None) -> None:
-    """Raise unless b fits the rows of A, the tolerance is a share of ‖b‖, and A is symmetric where `symmetric` names
-    the algorithm that needs it."""
+    """Raise unless b fits the rows of A, the tolerance is a share of ‖b‖, A is symmetric where `symmetric` names the
+    algorithm that needs it, and the data that A reads repeat."""
     operator.codomain.check(b)
     if not bool(torch.isfinite(b).all()):
         raise ValueError("Expected a right-hand side of finite numbers, got NaN or infinity.")
@@ -55,6 +56,7 @@ def check_system(operator: LinearOperator, b: Tensor, tol: float, *, symmetric: 
             f"{symmetric} needs a symmetric operator, and this {type(operator).__name__} of shape {operator.shape} is "
             "not known to be one. If you know that it is, say so with claim_symmetric(operator); else use lsmr."
         )
+    check_repeatable(operator)
 
 
 def joined(parts: list[Solution], b: Tensor, n: int) -> Solution:

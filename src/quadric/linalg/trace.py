@@ -1,29 +1,86 @@
-"""The trace of an operator: exact where structure or size allow, else estimated with a standard error."""
+"""The trace and the Frobenius norm of an operator: exact where structure or size allow, else estimated."""
 
 from __future__ import annotations
 
-from quadric.linalg.hutchpp import hutchpp
+import math
+
+import torch
+
+from quadric.core.errors import unknown_name
+from quadric.core.progress import Progress, Reporter
+from quadric.linalg.hutchinson import Hutchinson
+from quadric.linalg.hutchpp import HutchPlusPlus
+from quadric.linalg.probes import signs
+from quadric.linalg.repeatable import check_repeatable
+from quadric.linalg.sampling import MOST, Sampler, check_budget, sampled
+from quadric.linalg.xtrace import XTrace
 from quadric.operators import queries
 from quadric.operators.estimate import Estimate
 from quadric.operators.operator import LinearOperator
 
+METHODS: dict[str, type[Sampler]] = {"hutchinson": Hutchinson, "hutch++": HutchPlusPlus, "xtrace": XTrace}
 
-def trace(operator: LinearOperator, *, products: int = 99, seed: int = 0) -> Estimate:
+
+def trace(
+    operator: LinearOperator,
+    *,
+    method: str = "hutch++",
+    products: int | None = None,
+    tol: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Estimate:
     """tr A: `.estimate` and `.standard_error`, zero where exact.
 
-    In closed form where the structure has one; by n products where n is no more than `products`; else by Hutch++ with
-    random signs from `seed`, unbiased. Raises ValueError for a rectangular operator, or fewer than 6 products.
+    In closed form where the structure has one; by n products where n is no more than the products to take; else by
+    "hutch++" (the default: its standard error is that of independent samples), "hutchinson" (less work besides the
+    products, best where the spectrum is flat) or "xtrace" (the smallest error where the spectrum decays, but a standard
+    error that is only an upper estimate), with probes of `seed`.
+
+    `products` is the number to take (default 99). With `tol` instead, products are added until the standard error is at
+    most tol·|estimate|, or as many as `products` (default 10,000) are spent, which gives a NotConverged warning.
+    Raises ValueError for a rectangular operator, data that differ between readings, or a budget below 6 products.
     """
     operator.space  # noqa: B018 - raises where the operator is rectangular
-    if products < 6:
-        raise ValueError(f"Expected at least 6 products, got {products}.")
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    limit = check_budget(products, tol)
+    check_repeatable(operator)
 
     def ask(part: LinearOperator) -> Estimate:
         closed = queries.trace(part, ask)
         if closed is not None:
             return closed
-        if part.shape[0] <= products:
+        if part.shape[0] <= limit and (tol is None or part.shape[0] <= MOST // 100):
             return Estimate(float(part._dense().diagonal().double().sum()), 0.0, part.shape[0])
-        return hutchpp(part, products=products, seed=seed)
+        return sampled(METHODS[method](part, seed), limit, tol, "The trace", reporter)
 
-    return ask(operator)
+    with Reporter(progress, "trace") as reporter:
+        return ask(operator)
+
+
+def frobenius_norm(
+    operator: LinearOperator, *, products: int | None = None, tol: float | None = None, seed: int = 0
+) -> Estimate:
+    """‖A‖_F = (E ‖A ω‖²)^½ for random signs ω: `.estimate` and `.standard_error` (to first order), zero where exact.
+
+    Budget and tolerance as for `trace`; exact where n is no more than the products to take.
+    """
+    limit = check_budget(products, tol)
+    check_repeatable(operator)
+    n = operator.shape[1]
+    if n <= limit and (tol is None or n <= MOST // 100):
+        return Estimate(float(operator._dense().double().norm()), 0.0, n)
+    # the standard error of a square root is half as large, relatively
+    squares = sampled(_Squares(operator, seed), limit, None if tol is None else 2 * tol, "The norm", None)
+    root = math.sqrt(max(squares.estimate, 0.0))
+    error = squares.standard_error / (2 * root) if root else 0.0
+    return Estimate(root, error, squares.products, squares.converged)
+
+
+class _Squares(Hutchinson):
+    """Hutchinson's estimator of tr AᵀA."""
+
+    def grow(self, products: int) -> None:
+        images = self.operator @ signs(self.operator.domain, products, self._generator)
+        self._samples = torch.cat([self._samples, images.double().square().sum(0).cpu()])

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quadric.core.saved import Saved
+
 
 @dataclass(frozen=True)
-class Estimate:
-    """`estimate` with its `standard_error` (0 where exact), and the products it took."""
+class Estimate(Saved):
+    """`estimate` with its `standard_error` (0 where exact), and the products it took.
+
+    `converged` is whether the standard error is within the tolerance that was asked for, if one was.
+    """
 
     estimate: float
     standard_error: float = 0.0
     products: int = 0
+    converged: bool = True
 
     @property
     def exact(self) -> bool:
@@ -24,9 +30,12 @@ class Estimate:
     def __add__(self, other: Estimate) -> Estimate:
         """The sum; standard errors add, which holds whatever the correlation."""
         return Estimate(
-            self.estimate + other.estimate, self.standard_error + other.standard_error, self.products + other.products
+            self.estimate + other.estimate,
+            self.standard_error + other.standard_error,
+            self.products + other.products,
+            self.converged and other.converged,
         )
 
     def times(self, factor: float) -> Estimate:
         """The multiple by an exact number."""
-        return Estimate(factor * self.estimate, abs(factor) * self.standard_error, self.products)
+        return Estimate(factor * self.estimate, abs(factor) * self.standard_error, self.products, self.converged)

@@ -34,3 +34,6 @@ square_root: Query[[float, Callable[[LinearOperator, float], LinearOperator]], L
 
 restrict: Query[[Selection], LinearOperator] = Query("restrict")
 """The principal sub-matrix of A on a selection of coordinates."""
+
+irregularity: Query[[], str] = Query("irregularity")
+"""Why the operator is not one function from product to product, in words; None where nothing speaks against it."""

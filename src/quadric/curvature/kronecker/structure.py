@@ -56,6 +56,7 @@ class KroneckerFactored(BlockDiagonal):
         self.objective = objective
         self.data = data
         self.sharing = sharing
+        self.seed = seed
         self._source = Source(fisher, samples, seed)
         self._single = data is not None and is_batch(data, objective.unpack)
         self._retained: Retained[tuple[BlockDiagonal, Coverage]] = Retained()

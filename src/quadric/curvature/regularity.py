@@ -1,0 +1,75 @@
+"""Whether loss and gradient repeat from one reading of the data to the next: the probe before iterative algorithms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quadric.curvature.curvature import Curvature
+from quadric.objective.isolation import untouched
+from quadric.objective.linearization import Linearization
+from quadric.operators import queries
+
+ROUNDING = 1e3
+"""Multiples of the machine epsilon that sums in another order may differ by."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """f, g, Σ D_b, and the sizes that rounding errors are measured by."""
+
+    loss: float
+    gradient: Tensor
+    weight: float
+    loss_size: float
+    gradient_size: float
+
+
+def read(operator: Curvature[Any]) -> Reading:
+    """One reading of the data: f = Σ D_b f_b / Σ D_b and its gradient, with the operator's random numbers."""
+    objective, space = operator.objective, operator.space
+    gradient = torch.zeros(space.numel, dtype=space.dtype, device=space.device)
+    loss = loss_size = gradient_size = weights = 0.0
+    with untouched(objective.model, operator._random()):
+        for batch in objective.batches(operator.data):
+            local = Linearization(objective, batch, taped=False)
+            weight = local.weight
+            if weight > 0:
+                slope = space.flatten(local.gradient(retain=False))
+                gradient.add_(slope, alpha=weight)
+                loss, loss_size = loss + weight * float(local.loss), loss_size + weight * abs(float(local.loss))
+                gradient_size += weight * float(slope.norm())
+                weights += weight
+    if weights == 0:
+        raise ValueError("No batch of the data has anything to average over (every D_b is 0).")
+    return Reading(loss / weights, gradient / weights, weights, loss_size / weights, gradient_size / weights)
+
+
+@queries.irregularity.register(Curvature)
+def irregularity(operator: Curvature[Any]) -> str | None:
+    """Two readings of iterable data, compared: examples may come in another order, but must be the same.
+
+    A single batch is kept from product to product, and needs no reading. Cost: two gradients over the data.
+    """
+    if operator._single:
+        return None
+    first, second = read(operator), read(operator)
+    allowed = ROUNDING * torch.finfo(operator.space.dtype).eps
+    if not all(map(torch.isfinite, (torch.tensor([first.loss, second.loss]).sum(), first.gradient.sum()))):
+        return f"The loss over the data is {first.loss}, or its gradient is not finite: there is no curvature to see."
+    change = float((first.gradient - second.gradient).norm())
+    # gradients that vanish batch by batch still carry the rounding of what they are made of
+    length = sum(float(p.detach().double().square().sum()) for p in operator.objective.parameters) ** 0.5
+    size = first.gradient_size + first.loss_size / max(length, 1.0)
+    repeats = abs(first.loss - second.loss) <= allowed * first.loss_size and change <= allowed * size
+    if repeats and abs(first.weight - second.weight) <= allowed * first.weight:
+        return None
+    return (
+        "The data differ from one reading to the next: the loss was "
+        f"{first.loss:.9g}, then {second.loss:.9g}; the gradient changed by {change / (size or 1.0):.2g} of its size. "
+        "An iterative algorithm needs the same examples each time (their order is free): switch off random "
+        "augmentation and drop_last, or give a list of batches; BatchNorm in train mode needs the same batches too."
+    )

@@ -1,0 +1,53 @@
+"""What an eigensolver hands back."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from quadric.core.errors import NotConverged
+from quadric.core.saved import Saved
+
+
+@dataclass(frozen=True)
+class Eigenpairs(Saved):
+    """Eigenvalues θ_i with orthonormal vectors v_i, and how far to trust them.
+
+    `eigenvalues` [k] float64, the most wanted first: descending for "LA" and "BE", ascending for "SA", by descending
+    magnitude for "LM". `eigenvectors` [n, k] in the operator's dtype. `residuals` [k] bound ‖A v_i − θ_i v_i‖, rounding
+    errors included as a product measured them: an eigenvalue of A lies within residuals[i] of θ_i. `errors` [k] bound
+    |λ_i − θ_i| for the i-th wanted eigenvalue, given that none is missed by more than half of `tol`; far from the rest
+    of the spectrum they are quadratic in the residuals. `converged`: what the iteration left is within `tol` of the
+    largest magnitude (`scale`), and so are the errors.
+
+    `upper` and `lower` are about what is not listed: with probability at least 0.99 no further eigenvalue, nor a
+    further copy of one listed, lies above `upper` (infinity where nobody looked, as for "SA"); and likewise none below
+    `lower` (−infinity where nobody looked, as for "LA"). `reason` says in words why the iteration ended.
+    """
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+    residuals: Tensor
+    errors: Tensor
+    converged: bool
+    products: int
+    tol: float
+    scale: float
+    upper: float = math.inf
+    lower: float = -math.inf
+    reason: str = "the tolerance was met"
+
+    def warn(self, name: str) -> Eigenpairs:
+        """The same, after a NotConverged warning where it did not converge."""
+        if not self.converged:
+            worst = float(self.residuals.max()) / (self.scale or 1.0)
+            warnings.warn(
+                f"{name} stopped after {self.products} products with residuals up to {worst:.2g} of the largest "
+                f"eigenvalue; {self.tol:.2g} was asked for: {self.reason}.",
+                NotConverged,
+                stacklevel=3,
+            )
+        return self

@@ -1,0 +1,235 @@
+"""Trace, Frobenius norm, diagonal and spectral density by random probes, judged by their own standard errors."""
+
+import math
+
+import pytest
+import torch
+
+import quadric
+from linalg.opaque import F64, Opaque
+from linalg.spectra import SPECTRA, planted
+from operators.suite import random
+from oracles import assert_close
+from quadric import NotConverged, diagonal, frobenius_norm, spectral_density, trace
+from quadric.linalg import SpectralDensity
+from quadric.linalg.trace import METHODS
+from quadric.operators import Dense, Estimate
+
+RUNS = 200
+RUNS_OF_QUADRATURE = [40, pytest.param(RUNS, marks=pytest.mark.slow)]
+SMALL = {
+    "harmonic": 1 / torch.arange(1, 61, dtype=F64),
+    "flat": torch.linspace(1, 2, 60, dtype=F64),
+    "indefinite": torch.linspace(-1, 1.2, 60, dtype=F64),
+}
+
+
+def covered(estimates, truth):
+    """The share of two-sigma intervals that hold the truth."""
+    return sum(abs(e.estimate - truth) <= 2 * e.standard_error for e in estimates) / len(estimates)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("method", METHODS)
+def test_two_sigma_intervals_cover(method, name):
+    """About 95 %: 14 samples have a Student's t of 93 %, and 200 runs leave 2 % of chance to that."""
+    operator, matrix, _ = planted(SMALL[name])
+    found = []
+    for seed in range(RUNS):
+        sampler = METHODS[method](operator, seed)
+        sampler.grow(42)
+        found.append(sampler.estimate())
+    assert covered(found, float(matrix.trace())) >= 0.89
+    spread = torch.tensor([e.estimate for e in found])
+    bias = abs(float(spread.mean()) - float(matrix.trace()))
+    assert bias <= 4 * float(spread.std()) / RUNS**0.5
+    assert found[0].products == 42
+
+
+def test_xtrace_errs_least_where_the_spectrum_decays():
+    operator, matrix, _ = planted(0.8 ** torch.arange(60, dtype=F64))
+    error = {}
+    for name, method in METHODS.items():
+        total = 0.0
+        for seed in range(60):
+            sampler = method(operator, seed)
+            sampler.grow(30)
+            total += (sampler.estimate().estimate - float(matrix.trace())) ** 2
+        error[name] = total
+    assert error["xtrace"] < 0.5 * error["hutch++"] < 0.5 * error["hutchinson"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_growing_is_as_good_as_starting_large(method):
+    """Products taken in three goes say what they would in one."""
+    operator, matrix, _ = planted(SMALL["harmonic"])
+    found = []
+    for seed in range(100):
+        sampler = METHODS[method](operator, seed)
+        for _ in range(3):
+            sampler.grow(12)
+        found.append(sampler.estimate())
+    assert found[0].products == 36
+    assert covered(found, float(matrix.trace())) >= 0.86
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_trace_to_a_tolerance(method):
+    operator, matrix, _ = planted(SPECTRA["exponential"] + 0.1)
+    got = trace(operator, method=method, tol=0.02)
+    assert got.converged
+    assert got.standard_error <= 0.02 * abs(got.estimate)
+    assert abs(got.estimate - float(matrix.trace())) <= 4 * got.standard_error
+    assert got.products == operator.columns
+
+
+def test_running_out_of_products_is_not_silent():
+    operator, _, _ = planted(SPECTRA["indefinite"])
+    with pytest.warns(NotConverged, match=r"The trace has a standard error of .* the products ran out"):
+        got = trace(operator, tol=1e-4, products=90)
+    assert not got.converged
+    assert got.products == operator.columns <= 90
+    values = torch.randn(2400, dtype=F64)
+    matrix = torch.diag(values) + 0.1
+    with pytest.warns(NotConverged, match=r"The diagonal has a standard error of .* the products ran out"):
+        diagonal(quadric.claim_symmetric(Opaque(Dense(matrix))), tol=1e-3, products=60)
+
+
+def test_a_diagonal_to_a_tolerance():
+    u = torch.linalg.qr(random(2400, 3))[0]
+    operator = Opaque(quadric.operators.LowRank(u, torch.tensor([3.0, 2.0, 1.0], dtype=F64)))
+    got = diagonal(operator, tol=0.05)
+    want = (u.square() * torch.tensor([3.0, 2.0, 1.0], dtype=F64)).sum(1)
+    assert float((got.values - want).norm()) <= 0.05 * float(want.norm())
+
+
+def test_the_frobenius_norm():
+    operator, matrix, _ = planted(SPECTRA["indefinite"])
+    found = [frobenius_norm(operator, products=60, seed=s) for s in range(100)]
+    assert 0.9 <= covered(found, float(matrix.norm())) <= 1
+    assert frobenius_norm(operator, products=300).estimate == pytest.approx(float(matrix.norm()))
+    rectangular = random(40, 20)
+    assert frobenius_norm(Dense(rectangular)).estimate == pytest.approx(float(rectangular.norm()))
+    close = frobenius_norm(operator, tol=0.02)
+    assert close.standard_error <= 0.02 * close.estimate
+    assert abs(close.estimate - float(matrix.norm())) <= 4 * close.standard_error
+
+
+# ---- spectral density
+
+
+def smoothed(values, grid, width):
+    """φ of all eigenvalues."""
+    bells = torch.exp(-0.5 * ((grid.unsqueeze(1) - values) / width).square()) / (width * math.sqrt(2 * math.pi))
+    return bells.mean(1)
+
+
+def test_few_dimensions_are_exact():
+    operator, _, values = planted(SPECTRA["indefinite"])
+    got = spectral_density(operator)
+    assert got.exact
+    assert got.products == operator.columns == 300
+    assert_close(got.density, smoothed(values, got.grid, got.width), 1e-10)
+    assert got.negative.estimate == pytest.approx(float((values < -got.threshold).double().mean()))
+    assert got.negative.standard_error == 0
+
+
+@pytest.mark.parametrize("runs", RUNS_OF_QUADRATURE)
+def test_the_band_holds_the_density(runs):
+    """About 95 % of the runs, at each point of the grid; wide enough bells make the quadrature's own error small."""
+    values = torch.cat([torch.linspace(-1, 1, 180), torch.linspace(3, 5, 20)]).to(F64)
+    operator, _, every = planted(values)
+    inside = []
+    for seed in range(runs):
+        got = spectral_density(operator, steps=20, probes=9, points=40, width=0.4, seed=seed)
+        low, high = got.band
+        want = smoothed(every, got.grid, got.width)
+        inside.append(((low <= want + 1e-4) & (want - 1e-4 <= high)).double())
+    assert 0.89 <= float(torch.stack(inside).mean()) <= 0.99
+
+
+@pytest.mark.parametrize("runs", RUNS_OF_QUADRATURE)
+def test_masses_are_bracketed_and_calibrated(runs):
+    values = torch.cat([torch.linspace(-3, -1, 40), 1e-5 * torch.linspace(-1, 1, 100), torch.linspace(1, 5, 60)]).to(
+        F64
+    )
+    operator, _, _ = planted(values)
+    hits = []
+    for seed in range(runs):
+        got = spectral_density(operator, steps=16, probes=10, threshold=0.01, points=11, seed=seed)
+        for mass, share in ((got.negative, 0.2), (got.near_zero, 0.5)):
+            assert 0 <= mass.low <= mass.estimate <= mass.high <= 1
+            hits.append(mass.low <= share <= mass.high)
+    assert sum(hits) / len(hits) >= 0.93
+
+
+def test_brackets_narrow_with_steps_and_hold_for_any_interval():
+    operator, _, values = planted(SPECTRA["uniform"])
+    for steps in (10, 25):
+        got = spectral_density(operator, steps=steps, probes=6, points=11)
+        for low, high in ((-0.5, 0.5), (0.2, math.inf), (-math.inf, -0.9)):
+            share = float(((values > low) & (values <= high)).double().mean())
+            assert got.mass(low, high).low <= share <= got.mass(low, high).high
+    wide = [m.high - m.low for m in (spectral_density(operator, steps=s, probes=6).negative for s in (10, 25))]
+    assert wide[1] < wide[0]
+
+
+def test_more_than_fifty_steps_show_no_ghosts():
+    """Without reorthogonalisation converged eigenvalues come back as copies, and their weight with them."""
+    values = torch.cat([torch.tensor([100.0, 50.0]), torch.linspace(0, 1, 898)]).to(F64)
+    operator, _, _ = planted(values)
+    got = spectral_density(operator, steps=80, probes=3)
+    assert int((got.nodes > 2).sum()) == 3 * 2
+    assert float(got.weights.sum(1).sub(1).abs().max()) < 1e-12
+
+
+def test_a_density_to_a_tolerance():
+    operator, _, _ = planted(SPECTRA["uniform"])
+    got = spectral_density(operator, steps=12, probes=3, width=0.3, points=101, tol=0.015)
+    assert float(got.standard_error.mean() / got.density.mean()) <= 0.015
+    assert got.nodes.shape[0] > 3
+    with pytest.warns(NotConverged, match=r"The spectral density has standard errors .* after 4 probes"):
+        spectral_density(operator, steps=12, probes=3, points=101, tol=0.01, max_probes=4)
+
+
+def test_special_operators():
+    for name in ("identity", "zero", "rank 30"):
+        operator, _, values = planted(SPECTRA[name])
+        got = spectral_density(operator, steps=40, probes=2)
+        assert not got.exact
+        step = float(got.grid[1] - got.grid[0])
+        assert float(got.density.sum()) * step == pytest.approx(1, abs=2e-3)
+        share = float((values.abs() <= got.threshold).double().mean())
+        assert got.near_zero.low <= share <= got.near_zero.high
+
+
+def test_results_come_back_from_files(tmp_path):
+    operator, _, _ = planted(SPECTRA["uniform"])
+    got = spectral_density(operator, steps=10, probes=4)
+    back = SpectralDensity.load(got.save(tmp_path / "density.npz"))
+    assert torch.equal(back.density, got.density)
+    assert back.negative == got.negative
+    assert back.mass(0, 1) == got.mass(0, 1)
+    total = trace(operator)
+    assert Estimate.load(total.save(tmp_path / "trace.npz")) == total
+
+
+REFUSED = [
+    (lambda o: trace(o, method="hutch"), "Unknown method 'hutch'. Did you mean 'hutch"),
+    (lambda o: trace(o, products=5), "Expected at least 6 products, got 5"),
+    (lambda o: trace(o, tol=0.0), "Expected a tolerance between 0 and 1"),
+    (lambda o: trace(Dense(random(3, 4))), "not one space"),
+    (lambda o: frobenius_norm(o, products=2), "Expected at least 6 products, got 2"),
+    (lambda o: spectral_density(Dense(random(4, 4))), "A spectral density needs a symmetric operator"),
+    (lambda o: spectral_density(o, steps=1), "Expected at least 2 steps, probes and points, got 1"),
+    (lambda o: spectral_density(o, width=-1.0), r"Expected a finite width > 0, got -1\.0"),
+    (lambda o: spectral_density(o, threshold=math.nan), "Expected a finite threshold > 0, got nan"),
+    (lambda o: spectral_density(o, tol=2.0), "Expected a tolerance between 0 and 1"),
+    (lambda o: spectral_density(o).mass(1, 0), "Expected low < high, got 1 and 0"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED)
+def test_refusals(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(planted(SPECTRA["uniform"])[0])
