@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from quadric.core.space import Space
 from quadric.curvature.kronecker.factors import Factors
 from quadric.curvature.kronecker.layers import Layer, Plan, merged
-from quadric.curvature.kronecker.passes import slopes
+from quadric.curvature.kronecker.passes import Slope, slopes
 from quadric.curvature.kronecker.squares import example_squares
 from quadric.curvature.kronecker.structure import KroneckerFactored
 from quadric.operators.eigen_kronecker import EigenKronecker
 from quadric.operators.operator import LinearOperator
+
+Bases = dict[Layer, tuple[Tensor, Tensor]]
+"""Q_B [out, out] and Q_A [in, in] of each layer."""
+Values = dict[Layer, Tensor]
+"""s [out, in] of each layer."""
 
 
 class EKFAC(KroneckerFactored):
@@ -27,34 +34,96 @@ class EKFAC(KroneckerFactored):
     Kronecker-factored eigenbasis, algorithm 1.
     """
 
+    _bases: Bases | None = None
+    _values: Values | None = None
+
+    def update(self, batch: Any, decay: float = 0.95, *, refresh: bool = True) -> None:
+        """Blend in a batch or several: factors and s ← decay · theirs before + (1 − decay) · the batch's, the first in
+        full.
+
+        With `refresh` the eigenvectors become those of the new factors, in which s begins as K-FAC's eigenvalues;
+        without it they are kept, and factors and s come from one pass. Otherwise as `KFAC.update`.
+        """
+        if refresh or self._bases is None or self._values is None:
+            first = self._average is None
+            chosen, factors, source = self._blend(batch, decay)
+            self._bases, eigenvalues = _eigen(chosen, factors)
+            squares = Squares(self._bases, self.dtype)
+            for slope in slopes(self.objective, batch, chosen, source):
+                squares.add(slope)
+            before = None if first else eigenvalues
+        else:
+            squares, before = Squares(self._bases, self.dtype), self._values
+            chosen, factors, _ = self._blend(batch, decay, squares.add)
+        new = squares.means()
+        self._values = new if before is None else {k: before[k].lerp(new[k], 1 - decay) for k in new}
+        self._built = self._assemble(chosen, factors)
+
     def _prepare(self, chosen: Plan, factors: Factors) -> None:
-        layers = [layer for layer in chosen.layers if layer.kind != "norm"]
-        self._bases = {layer: _bases(layer, factors) for layer in layers}
-        self._values: dict[Layer, Tensor] = {}
-        weights = 0.0
+        self._bases, _ = _eigen(chosen, factors)
+        squares = Squares(self._bases, self.dtype)
         for slope in slopes(self.objective, self.data, chosen, self._source):
-            weights += slope.weight if slope.first else 0.0
-            for layer in layers:
-                outs, ins = self._bases[layer]
-                for a, g in merged(layer, slope.calls[layer], self.dtype):
-                    basis = None if layer.kind == "embedding" else ins
-                    part = slope.weight * example_squares(a, g @ outs, ins.shape[0], basis)
-                    self._values[layer] = self._values[layer] + part if layer in self._values else part
-        self._values = {layer: total / weights for layer, total in self._values.items()}
+            squares.add(slope)
+        self._values = squares.means()
+
+    def state(self) -> dict[str, Any]:
+        """As `KFAC`'s, with the eigenvectors and s."""
+        if self._bases is None or self._values is None or self._average is None:
+            return {}
+        own = {layer.positions[0]: (*basis, self._values[layer]) for layer, basis in self._bases.items()}
+        return {**super().state(), "eigen": own}
+
+    def _load_rest(self, chosen: Plan, state: dict[str, Any]) -> None:
+        kept = {layer: state["eigen"][layer.positions[0]] for layer in chosen.layers if layer.kind != "norm"}
+        self._bases = {layer: (outs.clone(), ins.clone()) for layer, (outs, ins, _) in kept.items()}
+        self._values = {layer: values.clone() for layer, (_, _, values) in kept.items()}
 
     def _block(self, layer: Layer, factors: Factors, space: Space) -> LinearOperator:
-        outs, ins = self._bases[layer]
-        zero = outs.new_zeros(outs.shape[0], ins.shape[0])
-        values = self._values.get(layer, zero)
+        assert self._bases is not None
+        assert self._values is not None
+        (outs, ins), values = self._bases[layer], self._values[layer]
         if layer.kind == "embedding":
             return EigenKronecker(ins, outs, values.T.contiguous(), space)
         return EigenKronecker(outs, ins, values, space)
 
 
-def _bases(layer: Layer, factors: Factors) -> tuple[Tensor, Tensor]:
-    """Eigenvectors of the gradients' and of the inputs' moment."""
-    inputs = factors.inputs[layer].value
-    _, outs = torch.linalg.eigh(factors.slopes[layer].value)
-    if layer.kind == "embedding":
-        return outs, torch.eye(inputs.numel(), dtype=outs.dtype, device=outs.device)
-    return outs, torch.linalg.eigh(inputs)[1]
+class Squares:
+    """Second moments of per-example gradients in the layers' eigenvectors, as passes are seen."""
+
+    def __init__(self, bases: Bases, dtype: torch.dtype) -> None:
+        self.bases, self.dtype = bases, dtype
+        self.totals: Values = {layer: _zeros(outs, ins) for layer, (outs, ins) in bases.items()}
+        self.weight = 0.0
+
+    def add(self, slope: Slope) -> None:
+        """Take in one vector that was pushed back."""
+        self.weight += slope.weight if slope.first else 0.0
+        for layer, (outs, ins) in self.bases.items():
+            for a, g in merged(layer, slope.calls[layer], self.dtype):
+                basis = None if layer.kind == "embedding" else ins
+                self.totals[layer] += slope.weight * example_squares(a, g @ outs, ins.shape[0], basis)
+
+    def means(self) -> Values:
+        """s of each layer, [out, in]."""
+        return {layer: total / self.weight for layer, total in self.totals.items()}
+
+
+def _zeros(outs: Tensor, ins: Tensor) -> Tensor:
+    return outs.new_zeros(outs.shape[0], ins.shape[0])
+
+
+def _eigen(chosen: Plan, factors: Factors) -> tuple[Bases, Values]:
+    """Eigenvectors of the gradients' and of the inputs' moment of each layer, and K-FAC's eigenvalues."""
+    bases, values = {}, {}
+    for layer in chosen.layers:
+        if layer.kind == "norm":
+            continue
+        inputs = factors.inputs[layer].value
+        of_outs, outs = torch.linalg.eigh(factors.slopes[layer].value)
+        if layer.kind == "embedding":
+            of_ins, ins = inputs, torch.eye(inputs.numel(), dtype=outs.dtype, device=outs.device)
+        else:
+            of_ins, ins = torch.linalg.eigh(inputs)
+        bases[layer] = outs, ins
+        values[layer] = torch.outer(of_outs, of_ins).clamp_(min=0)  # rounding alone makes a second moment negative
+    return bases, values

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from quadric.core.space import Space
-from quadric.curvature.kronecker.coverage import Coverage
-from quadric.curvature.kronecker.factors import Factors, collect, empty
+from quadric.curvature.kronecker.factors import Factors
 from quadric.curvature.kronecker.layers import Layer
 from quadric.curvature.kronecker.structure import KroneckerFactored, second_moment
-from quadric.operators.block_diagonal import BlockDiagonal
 from quadric.operators.diagonal import Diagonal
 from quadric.operators.kronecker import Kronecker
 from quadric.operators.operator import LinearOperator
@@ -37,28 +34,14 @@ class KFAC(KroneckerFactored):
     Grosse and Martens (2016) for convolutions; Eschenhagen et al. (2023) for expand and reduce.
     """
 
-    _average: tuple[Factors, BlockDiagonal, Coverage] | None = None
-    _updates = 0
-
     def update(self, batch: Any, decay: float = 0.95) -> None:
         """Blend in a batch or several: factors ← decay · factors + (1 − decay) · theirs, the first in full.
 
         From then on the operator is this running average, and follows the parameters only through further updates.
         Raises ValueError unless 0 ≤ decay < 1, and where layers are covered otherwise than before.
         """
-        if not 0 <= decay < 1:
-            raise ValueError(f"Expected a decay from 0 to below 1, got {decay}.")
-        source = replace(self._source, seed=self.seed + self._updates)  # fresh draws for each update
-        chosen, factors = collect(self.objective, batch, source, self.sharing)
-        before = empty(self.space, chosen) if self._average is None else self._average[0]
-        if factors.slopes.keys() != before.slopes.keys():
-            raise ValueError("This batch uses other layers than those before it: start a new KFAC.")
-        blended = before.blended(factors, decay)
-        self._average = blended, *self._assemble(chosen, blended)
-        self._updates += 1
-
-    def _now(self) -> tuple[BlockDiagonal, Coverage]:
-        return super()._now() if self._average is None else self._average[1:]
+        chosen, factors, _ = self._blend(batch, decay)
+        self._built = self._assemble(chosen, factors)
 
     def _block(self, layer: Layer, factors: Factors, space: Space) -> LinearOperator:
         slopes, inputs = second_moment(factors.slopes[layer].value), factors.inputs[layer].value

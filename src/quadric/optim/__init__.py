@@ -4,6 +4,7 @@ from quadric.optim.adahessian import AdaHessian
 from quadric.optim.bfgs import BFGS
 from quadric.optim.curveball import CurveBall
 from quadric.optim.dfp import DFP
+from quadric.optim.ekfac import EKFAC
 from quadric.optim.kfac import KFAC
 from quadric.optim.lbfgs import LBFGS
 from quadric.optim.levenberg_marquardt import LevenbergMarquardt
@@ -22,6 +23,7 @@ from quadric.optim.trust_region import TrustRegion
 __all__ = [
     "BFGS",
     "DFP",
+    "EKFAC",
     "KFAC",
     "LBFGS",
     "SOAP",

@@ -11,12 +11,22 @@ import torch
 from torch import Tensor
 
 from quadric.core.errors import ConvergenceError
+from quadric.core.space import Space
 from quadric.curvature import KFAC as Factored
 from quadric.curvature.kronecker.coverage import Coverage
 from quadric.linalg import inverse
+from quadric.objective.batch import Batch
 from quadric.objective.closure import Closure
 from quadric.objective.objective import Objective
-from quadric.operators import BlockDiagonal, Dense, Kronecker, LinearOperator, factored_damping
+from quadric.operators import (
+    BlockDiagonal,
+    Dense,
+    Diagonal,
+    EigenKronecker,
+    Kronecker,
+    LinearOperator,
+    factored_damping,
+)
 from quadric.optim.model import LocalModel, Vector
 from quadric.optim.operator_model import inner
 from quadric.optim.optimizer import CurvatureOptimizer, Rejection, StepReport, Weights
@@ -52,7 +62,7 @@ class KFAC(CurvatureOptimizer):
     networks with Kronecker-factored approximate curvature, sections 6 and 7 (the damping rule is ours).
     """
 
-    _scalars = ("steps", "_damping_state", "_factors")
+    _scalars = ("steps", "_damping_state", "_curvature_state")
 
     def __init__(
         self,
@@ -96,7 +106,8 @@ class KFAC(CurvatureOptimizer):
         self.damping = RelativeDamping(damping, adapt_damping, smallest=1e-2)
         self.steps = 0
         self._operator: Factored | None = None
-        self._inverse: LinearOperator | None = None
+        self._inverse: BlockDiagonal | None = None
+        self._loaded: dict[str, Any] = {}
 
     @property
     def coverage(self) -> Coverage:
@@ -150,29 +161,53 @@ class KFAC(CurvatureOptimizer):
     def _direction(self, closure: Closure, weights: Weights, g: Vector, loss: Tensor) -> tuple[Vector, float]:
         """−P⁻¹ g and the λ in it."""
         objective = closure.objective.narrowed(weights.moved)
-        if self._operator is None:
-            self._operator = Factored(objective, fisher=self.fisher, sharing=self.sharing)
-        operator = self._operator
+        operator = self._operator or self._begin(objective)
         if self.steps % self.factor_interval == 0:
-            operator.update(list(closure.batches), min(self.decay, 1 - 1 / (1 + self.steps // self.factor_interval)))
+            self._update(
+                operator, list(closure.batches), min(self.decay, 1 - 1 / (1 + self.steps // self.factor_interval))
+            )
         flat = objective.space.flatten(g)
         squared = inner(flat, flat)
         if not math.isfinite(squared):
             raise Rejection("the gradient is not finite", loss)
-        if self._inverse is None or self.steps < 3 or self.steps % self.inverse_interval == 0:
+        if self._inverse is None or self._refreshes():
             if squared > 0:
                 self.damping.see(inner(flat, operator @ flat) / squared)
-            self._invert(operator, self.damping.value + sum(weights.weight_decay) / len(weights.weight_decay), loss)
-        assert self._inverse is not None
+            damping = self.damping.value + sum(weights.weight_decay) / len(weights.weight_decay)
+            try:
+                self._inverse = self._inverted(
+                    BlockDiagonal(operator.blocks, operator.space, operator.partition), damping
+                )
+            except ConvergenceError as found:
+                raise Rejection(f"the factors have no inverse ({found})", loss) from found
         direction = self._inverse @ flat
         return objective.space.unflatten(-direction), self.damping.value
 
-    def _invert(self, operator: Factored, damping: float, loss: Tensor) -> None:
-        now = BlockDiagonal(operator.blocks, operator.space, operator.selections)
-        try:
-            self._inverse = now.map(lambda block: _explicit(inverse(factored_damping(block, damping))))
-        except ConvergenceError as found:
-            raise Rejection(f"the factors have no inverse ({found})", loss) from found
+    def _begin(self, objective: Objective) -> Factored:
+        """The operator, and what a loaded state has for it."""
+        operator = self._operator = self._factored(objective)
+        if self._loaded:
+            operator.load_state(self._loaded["operator"])
+            spaces = [block.space for block in operator.blocks]
+            parts = zip(self._loaded["inverse"], spaces, strict=True)
+            blocks = [_from_matrices(matrices, space) for matrices, space in parts]
+            self._inverse = BlockDiagonal(blocks, operator.space, operator.partition)
+        return operator
+
+    def _refreshes(self) -> bool:
+        """Whether P⁻¹ is to be made anew at this step."""
+        return self.steps < 3 or self.steps % self.inverse_interval == 0
+
+    # ---- what EKFAC does otherwise
+
+    def _factored(self, objective: Objective) -> Factored:
+        return Factored(objective, fisher=self.fisher, sharing=self.sharing)
+
+    def _update(self, operator: Factored, batches: list[Batch], decay: float) -> None:
+        operator.update(batches, decay)
+
+    def _inverted(self, operator: BlockDiagonal, damping: float) -> BlockDiagonal:
+        return operator.map(lambda block: _explicit(inverse(factored_damping(block, damping))))
 
     def _coefficients(self, a: Any, b: Any) -> Any:
         """(α, μ): the minimiser of the damped model; what is given is kept."""
@@ -211,7 +246,7 @@ class KFAC(CurvatureOptimizer):
 
     def _raise_damping(self) -> None:
         self.damping.increase()
-        self._inverse = None
+        self._inverse, self._loaded = None, {}
 
     @property
     def _damping_state(self) -> dict[str, Any]:
@@ -222,15 +257,36 @@ class KFAC(CurvatureOptimizer):
         vars(self.damping).update(state)
 
     @property
-    def _factors(self) -> Any:
-        return None
+    def _curvature_state(self) -> dict[str, Any]:
+        """The factors and, matrix by matrix, the inverse in use."""
+        if self._operator is None or self._inverse is None:
+            return self._loaded
+        return {"operator": self._operator.state(), "inverse": [_matrices(b) for b in self._inverse.blocks]}
 
-    @_factors.setter
-    def _factors(self, state: Any) -> None: ...
+    @_curvature_state.setter
+    def _curvature_state(self, state: dict[str, Any]) -> None:
+        self._loaded, self._operator, self._inverse = dict(state), None, None
 
 
 def _explicit(block: LinearOperator) -> LinearOperator:
     """The inverse as matrices: a product with one is faster than solving with its factorisation."""
-    if not isinstance(block, Kronecker):
-        return block
-    return Kronecker(Dense(block.left._dense()), Dense(block.right._dense()), block.space)
+    return _from_matrices(_matrices(block), block.space)
+
+
+def _matrices(block: LinearOperator) -> tuple[Tensor, ...]:
+    """What a block is made of: the factors of a Kronecker product, a diagonal [n] or a matrix [n, n]."""
+    if isinstance(block, EigenKronecker):
+        return block.left, block.right, block.values
+    if isinstance(block, Kronecker):
+        return *_matrices(block.left), *_matrices(block.right)
+    return (block.values,) if isinstance(block, Diagonal) else (block.to_dense(block.shape[0]),)
+
+
+def _from_matrices(parts: tuple[Tensor, ...], space: Space) -> LinearOperator:
+    """The block again."""
+    if len(parts) == 3:
+        return EigenKronecker(*parts, space)
+    if len(parts) == 1:
+        return Diagonal(parts[0], space) if parts[0].dim() == 1 else Dense(parts[0], space)
+    left, right = (Diagonal(part) if part.dim() == 1 else Dense(part) for part in parts)
+    return Kronecker(left, right, space)

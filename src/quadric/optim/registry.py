@@ -16,6 +16,7 @@ from quadric.optim.adahessian import AdaHessian
 from quadric.optim.bfgs import BFGS
 from quadric.optim.curveball import CurveBall
 from quadric.optim.dfp import DFP
+from quadric.optim.ekfac import EKFAC
 from quadric.optim.kfac import KFAC
 from quadric.optim.lbfgs import LBFGS
 from quadric.optim.levenberg_marquardt import LevenbergMarquardt
@@ -54,6 +55,7 @@ _OPTIMIZERS: dict[str, Entry] = {
     "newton": Entry(Newton, "Newton's method, curvature × structure × damping × correction by name", False),
     "levenberg-marquardt": Entry(LevenbergMarquardt, "damped Gauss–Newton with λ from the model's success", False),
     "kfac": Entry(KFAC, "Kronecker-factored natural gradient, rate and momentum from the exact model", False),
+    "ekfac": Entry(EKFAC, "K-FAC with second moments right in its eigenvectors", False),
     "newton-cg": Entry(NewtonCG, "Hessian-free: Newton's step by truncated conjugate gradients", False),
     "saddle-free-newton": Entry(SaddleFreeNewton, "Newton's step with |H| in a Krylov subspace", False),
     "trust-region": Entry(TrustRegion, "Newton's step within a radius from the model's success", False),

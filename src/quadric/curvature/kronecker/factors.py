@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,21 +33,50 @@ class Factors:
             {p: self.diagonals[p].blended(m, decay) for p, m in new.diagonals.items()},
         )
 
+    def state(self) -> dict[str, dict[int, tuple[float, Tensor]]]:
+        """Weights and means, by the position of a block's first parameter."""
 
-def collect(objective: Objective, data: Any, source: Source, sharing: str) -> tuple[Plan, Factors]:
+        def of(means: dict[Any, Mean]) -> dict[int, tuple[float, Tensor]]:
+            return {_first(key): (mean.weight, mean.value.clone()) for key, mean in means.items()}
+
+        return {"slopes": of(self.slopes), "inputs": of(self.inputs), "diagonals": of(self.diagonals)}
+
+    def load_state(self, state: dict[str, dict[int, tuple[float, Tensor]]]) -> None:
+        """Take over what `state` has for these blocks."""
+        for name, means in (("slopes", self.slopes), ("inputs", self.inputs), ("diagonals", self.diagonals)):
+            for key, mean in means.items():
+                mean.weight = state[name][_first(key)][0]
+                mean.value.copy_(state[name][_first(key)][1])
+
+
+def _first(key: Layer | int) -> int:
+    return key if isinstance(key, int) else key.positions[0]
+
+
+Watch = Callable[[Slope], None]
+"""Called with each vector that is pushed back, along with its layers' calls."""
+
+
+def collect(
+    objective: Objective, data: Any, source: Source, sharing: str, watch: Watch | None = None
+) -> tuple[Plan, Factors]:
     """The factors over all batches. Layers whose calls don't account for their gradient are left to the diagonal."""
     chosen = plan(objective.model, objective.parameters)
     while True:
         try:
-            return chosen, _accumulate(objective, data, chosen, source, sharing)
+            return chosen, _accumulate(objective, data, chosen, source, sharing, watch)
         except Unaccounted as found:
             chosen = chosen.without(found.layers, "its weights are also used outside of calls of its module")
 
 
-def _accumulate(objective: Objective, data: Any, chosen: Plan, source: Source, sharing: str) -> Factors:
+def _accumulate(
+    objective: Objective, data: Any, chosen: Plan, source: Source, sharing: str, watch: Watch | None
+) -> Factors:
     factors, dtype = empty(objective.space, chosen), objective.space.dtype
     for slope in slopes(objective, data, chosen, source):
         _add(factors, slope, sharing == "reduce", dtype)
+        if watch is not None:
+            watch(slope)
     return factors
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from quadric.core.space import Space
 from quadric.curvature.kronecker.coverage import Coverage, Places
-from quadric.curvature.kronecker.factors import Factors, collect
-from quadric.curvature.kronecker.layers import Layer, Plan
+from quadric.curvature.kronecker.factors import Factors, Watch, collect, empty
+from quadric.curvature.kronecker.layers import Layer, Plan, plan
 from quadric.curvature.kronecker.passes import KINDS, Source
 from quadric.curvature.retained import Retained
 from quadric.objective.batch import Batch, is_batch
@@ -61,6 +62,10 @@ class KroneckerFactored(BlockDiagonal):
         self._single = data is not None and is_batch(data, objective.unpack)
         self._retained: Retained[tuple[BlockDiagonal, Coverage]] = Retained()
         self._places: Places | None = None
+        self._updates = 0
+        self._average: tuple[Plan, Factors] | None = None
+        self._built: tuple[BlockDiagonal, Coverage] | None = None
+        """The blocks of the running average, where there is one."""
 
     @property
     def domain(self) -> Space:
@@ -91,19 +96,60 @@ class KroneckerFactored(BlockDiagonal):
     def _prepare(self, chosen: Plan, factors: Factors) -> None:
         """What must be known of all layers before the first block is made."""
 
+    # ---- a running average in place of the data
+
+    def state(self) -> dict[str, Any]:
+        """The running average that updates have made, for `load_state`: tensors and numbers, by parameter position."""
+        if self._average is None:
+            return {}
+        chosen, factors = self._average
+        return {"updates": self._updates, "rest": dict(chosen.rest), "factors": factors.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the running average of `state`, of an operator on the same parameters."""
+        if not state:
+            return
+        whole, rest = plan(self.objective.model, self.objective.parameters), state["rest"]
+        chosen = Plan(tuple(layer for layer in whole.layers if not rest.keys() & set(layer.positions)), dict(rest))
+        factors = empty(self.space, chosen)
+        factors.load_state(state["factors"])
+        self._updates = state["updates"]
+        self._average = chosen, factors
+        self._load_rest(chosen, state)
+        self._built = self._assemble(chosen, factors)
+
+    def _load_rest(self, chosen: Plan, state: dict[str, Any]) -> None:
+        """What a subclass keeps beside the factors."""
+
+    def _blend(self, batch: Any, decay: float, watch: Watch | None = None) -> tuple[Plan, Factors, Source]:
+        """Take a batch's factors into the running average; each update draws anew. `watch` sees its pass."""
+        if not 0 <= decay < 1:
+            raise ValueError(f"Expected a decay from 0 to below 1, got {decay}.")
+        source = replace(self._source, seed=self.seed + self._updates)
+        chosen, factors = collect(self.objective, batch, source, self.sharing, watch)
+        before = empty(self.space, chosen) if self._average is None else self._average[1]
+        if factors.slopes.keys() != before.slopes.keys():
+            raise ValueError("This batch uses other layers than those before it: start a new operator.")
+        self._average = chosen, before.blended(factors, decay)
+        self._updates += 1
+        return *self._average, source
+
     def _apply(self, x: Tensor) -> Tensor:
         return self._now()[0]._apply(x)
 
     def _now(self) -> tuple[BlockDiagonal, Coverage]:
+        if self._built is not None:
+            return self._built
         batch = self.objective.batch(self.data) if self._single else Batch((), None, 1)
         value, _ = self._retained.get(self.objective, batch, self._make, self._source.seed, once=False)
         return value
 
     def _make(self) -> tuple[BlockDiagonal, Coverage]:
-        return self._assemble(*collect(self.objective, self.data, self._source, self.sharing))
+        chosen, factors = collect(self.objective, self.data, self._source, self.sharing)
+        self._prepare(chosen, factors)
+        return self._assemble(chosen, factors)
 
     def _assemble(self, chosen: Plan, factors: Factors) -> tuple[BlockDiagonal, Coverage]:
-        self._prepare(chosen, factors)
         space = self.space
         if self._places is None or self._places.plan != chosen or not self._places.partition.space.same_as(space):
             self._places = Places.of(chosen, space)
