@@ -165,6 +165,17 @@ def test_an_interrupt_keeps_and_reports_what_was_done(quadric, tmp_path, monkeyp
     assert statuses[("sgd", 1)] == "interrupted"
 
 
+def test_an_interrupt_before_the_first_step_is_one_line(quadric, tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "warm_up", interrupted)
+    status, _, error = quadric(*compare(tmp_path / "run"))
+    assert status == 1
+    assert error == "error: interrupted."
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_real_interrupt_signal_does_the_same(tmp_path):
     arguments = map(str, compare(tmp_path, epochs=100_000))
     command = [sys.executable, "-c", "from quadric.cli.app import main; main()", *arguments]

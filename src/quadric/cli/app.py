@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from typing import NoReturn
 
 NEEDED = ("typer", "rich", "matplotlib", "jinja2", "sklearn", "pooch")
+
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C that no command has caught."""
 
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 2 bad usage, 1 failed, with the reason in one line."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        print(
-            f"error: the quadric command needs {', '.join(missing)}; install them with: pip install 'quadric[bench]'",
-            file=sys.stderr,
-        )
-        raise SystemExit(1)
-    from quadric.cli.commands import app
-
+        fail(f"the quadric command needs {', '.join(missing)}; install them with: pip install 'quadric[bench]'")
     try:
+        from quadric.cli.commands import app
+
         app()
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        fail("interrupted.")
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print("error:", reason(error), file=sys.stderr)
-        raise SystemExit(1) from None
+        fail(reason(error))
+
+
+def fail(line: str) -> NoReturn:
+    """Exit with status 1 and this reason."""
+    print("error:", line, file=sys.stderr)
+    raise SystemExit(1) from None
 
 
 def reason(error: Exception) -> str:
