@@ -9,7 +9,7 @@ from torch import nn
 
 import quadric
 from oracles import assert_close, ggn, gradient
-from quadric.optim.kfac import KFAC
+from quadric.optim import EKFAC, KFAC
 
 F64 = torch.float64
 
@@ -127,3 +127,100 @@ def test_steps_are_those_of_full_matrices(name, options):
         assert_close(got, dense.weights(), rtol=1e-8)
     for (key, a), b in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
         assert torch.equal(a, b) or torch.allclose(a.double(), b.double(), rtol=1e-8), key
+
+
+class DenseEKFAC(DenseKFAC):
+    """The eigenvectors of the factors' averages, and in them the average of the examples' own Gauss–Newton diagonals."""
+
+    def inverted(self, index, n):
+        if self.steps < 3 or self.steps % self.refresh == 0:
+            eigen = [[torch.linalg.eigh(m) for m in matrices] for matrices in self.blocks]
+            self.bases = [torch.kron(a[1], b[1]) for a, b in eigen]
+            self.values = [torch.kron(a[0], b[0]) for a, b in eigen]
+        decay = min(0.95, 1 - 1 / (1 + self.steps))
+        x, t = self.batch
+        examples = [ggn(self.model, self.loss_fn, (x[i : i + 1], t[i : i + 1])) for i in range(len(x))]
+        whole = torch.zeros(n, n, dtype=F64)
+        for i, (basis, where) in enumerate(zip(self.bases, index, strict=True)):
+            of_batch = sum((basis.T @ g[where.unsqueeze(1), where] @ basis).diagonal() for g in examples) / len(x)
+            self.values[i] = decay * self.values[i] + (1 - decay) * of_batch
+            inverse = 1 / (self.values[i] + self.damping + self.weight_decay)
+            whole[where.unsqueeze(1), where] = basis @ torch.diag(inverse) @ basis.T
+        return whole
+
+    def step(self, batch):
+        self.batch = batch
+        super().step(batch)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.05, "lr": 0.7}], ids=["plain", "weight-decay-and-lr"])
+def test_ekfac_steps_are_those_of_full_matrices(options):
+    model, loss_fn, batches = problem("mlp")
+    twin = copy.deepcopy(model)
+    objective = quadric.Objective(model, loss_fn)
+    optimizer = EKFAC(objective, damping=0.3, adapt_damping=False, fisher="exact", inverse_interval=4, **options)
+    dense = DenseEKFAC(twin, loss_fn, 0.3, **options)
+    dense.refresh = 4
+    for batch in batches:
+        optimizer.step(objective.on(batch))
+        dense.step(batch)
+        assert_close(torch.cat([p.detach().reshape(-1) for p in model.parameters()]), dense.weights(), rtol=1e-8)
+
+
+@pytest.mark.parametrize("make", [KFAC, EKFAC])
+@pytest.mark.parametrize("name", list(PROBLEMS))
+def test_a_saved_state_continues_bit_for_bit(make, name):
+    model, loss_fn, batches = problem(name)
+    objective = quadric.Objective(model, loss_fn)
+    optimizer = make(objective, inverse_interval=3)
+    for batch in batches[:5]:
+        optimizer.step(objective.on(batch))
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    losses = [float(optimizer.step(objective.on(batch))) for batch in batches[5:]]
+    other, _, _ = problem(name)
+    other.load_state_dict(saved[0])
+    second = quadric.Objective(other, loss_fn)
+    resumed = make(second, inverse_interval=3)
+    resumed.load_state_dict(saved[1])
+    assert [float(resumed.step(second.on(batch))) for batch in batches[5:]] == losses
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("make", [KFAC, EKFAC])
+def test_a_loss_that_is_not_finite_is_refused_and_leaves_everything(make):
+    model, loss_fn, batches = problem("cnn-batch-norm")
+    objective = quadric.Objective(model, loss_fn)
+    optimizer = make(objective)
+    optimizer.step(objective.on(batches[0]))
+    before = copy.deepcopy(model.state_dict())
+    x, t = batches[1]
+    with pytest.warns(quadric.StepRejected, match="the loss is not finite"):
+        optimizer.step(objective.on((x * math.inf, t)))
+    assert optimizer.last_step.rejected
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
+
+
+def test_the_coverage_says_what_each_layer_got():
+    model, loss_fn, batches = problem("cnn-batch-norm")
+    objective = quadric.Objective(model, loss_fn)
+    optimizer = KFAC(objective)
+    with pytest.raises(ValueError, match="take one before asking for the coverage"):
+        optimizer.coverage  # noqa: B018
+    optimizer.step(objective.on(batches[0]))
+    assert optimizer.coverage.of("0.weight").form == "kronecker"
+    assert optimizer.coverage.of("1.weight").form == "dense"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"damping": -1.0}, "Expected damping to be None"),
+        ({"decay": 1.0}, "Expected a decay from 0 to below 1"),
+        ({"inverse_interval": 0}, "Expected inverse_interval to be an integer ≥ 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    model, loss_fn, _ = problem("mlp")
+    with pytest.raises(ValueError, match=message):
+        KFAC(quadric.Objective(model, loss_fn), **settings)

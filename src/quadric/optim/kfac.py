@@ -161,15 +161,14 @@ class KFAC(CurvatureOptimizer):
     def _direction(self, closure: Closure, weights: Weights, g: Vector, loss: Tensor) -> tuple[Vector, float]:
         """−P⁻¹ g and the λ in it."""
         objective = closure.objective.narrowed(weights.moved)
-        operator = self._operator or self._begin(objective)
-        if self.steps % self.factor_interval == 0:
-            self._update(
-                operator, list(closure.batches), min(self.decay, 1 - 1 / (1 + self.steps // self.factor_interval))
-            )
         flat = objective.space.flatten(g)
         squared = inner(flat, flat)
         if not math.isfinite(squared):
             raise Rejection("the gradient is not finite", loss)
+        operator = self._operator or self._begin(objective)
+        if self.steps % self.factor_interval == 0:
+            share = 1 / (1 + self.steps // self.factor_interval)
+            self._update(operator, list(closure.batches), min(self.decay, 1 - share))
         if self._inverse is None or self._refreshes():
             if squared > 0:
                 self.damping.see(inner(flat, operator @ flat) / squared)
