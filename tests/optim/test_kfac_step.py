@@ -130,7 +130,7 @@ def test_steps_are_those_of_full_matrices(name, options):
 
 
 class DenseEKFAC(DenseKFAC):
-    """The eigenvectors of the factors' averages, and in them the average of the examples' own Gauss–Newton diagonals."""
+    """The eigenvectors of the averaged factors, and in them the averaged Gauss–Newton diagonals of single examples."""
 
     def inverted(self, index, n):
         if self.steps < 3 or self.steps % self.refresh == 0:
