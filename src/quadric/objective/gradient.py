@@ -1,13 +1,14 @@
 """The gradient of one batch made ready for Hessian products, H v = ∂g/∂w · v.
 
 Two ways, both exact. The tape of the forward and of the reverse pass carries tangents through both, by the same rules
-as every tangent pass; it is the faster one wherever each call has a rule of its own. Else torch's double backward.
+as every tangent pass; it is the faster one wherever each call has a rule of its own and enough to do. Else torch's
+double backward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
 
 Vector = Sequence[Tensor]
 
+SMALL = 2**18
+"""Mean size of a forward call's outputs, in numbers, below which recording the reverse pass does not pay."""
+
+
+def differentiable_gradient(objective: Objective, batch: Batch) -> TapedGradient | GradientGraph:
+    """The tape's gradient, which may have a hole; torch's graph of it where the calls are small."""
+    tape = Tape(reversible=True)
+    with torch.enable_grad(), twice_differentiable():
+        with tape:
+            outputs = objective.outputs(batch)
+            attached = objective.loss_at(outputs, batch)
+        made = sum(shape.numel() for call in tape.calls for shape, _ in filter(None, call.made))
+        if tape.hole is None and all(call.rule.own for call in tape.calls) and made < SMALL * len(tape.calls):
+            return GradientGraph(objective, batch, (outputs, attached))
+        return TapedGradient(objective, batch, tape, outputs, attached)
+
 
 class TapedGradient:
     """The gradient of f on one batch with the tape of its forward and reverse pass, for Hessian products.
@@ -31,15 +48,13 @@ class TapedGradient:
 
     route = "tape"
 
-    def __init__(self, objective: Objective, batch: Batch) -> None:
+    def __init__(self, objective: Objective, batch: Batch, tape: Tape, outputs: Any, attached: Tensor) -> None:
         self.objective = objective
         self.batch = batch
         self.parameters = objective.parameters
-        self._tape = Tape(reversible=True)
-        with torch.enable_grad(), twice_differentiable(), self._tape:
-            outputs = objective.outputs(batch)
-            attached = objective.loss_at(outputs, batch)
-            self.loss = attached.detach()
+        self._tape = tape
+        self.loss = attached.detach()
+        with self._tape:
             self._tape.reverse()
             slopes = torch.autograd.grad(attached, self.parameters, allow_unused=True) if attached.requires_grad else ()
         self.weight = objective.weight(outputs, batch)
@@ -75,13 +90,15 @@ class GradientGraph:
 
     route = "double backward"
 
-    def __init__(self, objective: Objective, batch: Batch) -> None:
+    def __init__(self, objective: Objective, batch: Batch, evaluated: tuple[Any, Tensor] | None = None) -> None:
         self.objective = objective
         self.batch = batch
         self.parameters = objective.parameters
         with torch.enable_grad(), twice_differentiable():
-            outputs = objective.outputs(batch)
-            attached = objective.loss_at(outputs, batch)
+            if evaluated is None:
+                outputs = objective.outputs(batch)
+                evaluated = outputs, objective.loss_at(outputs, batch)
+            outputs, attached = evaluated
             self.weight = objective.weight(outputs, batch)
             self.loss = attached.detach()
             self._slopes: Sequence[Tensor] = (
