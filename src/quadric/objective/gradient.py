@@ -1,13 +1,14 @@
 """The gradient of one batch made ready for Hessian products, H v = ∂g/∂w · v.
 
 Two ways, both exact. The tape of the forward and of the reverse pass carries tangents through both, by the same rules
-as every tangent pass; it is the faster one wherever each call has a rule of its own. Else torch's double backward.
+as every tangent pass; it is the faster one wherever each call has a rule of its own and enough to do. Else torch's
+double backward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Vector = Sequence[Tensor]
 
+SMALL = 2**18
+"""Mean size of a forward call's outputs, in numbers, below which recording the reverse pass does not pay."""
+
 
 class TapedGradient:
     """The gradient of f on one batch with the tape of its forward and reverse pass, for Hessian products.
@@ -32,15 +36,13 @@ class TapedGradient:
 
     route = "tape"
 
-    def __init__(self, objective: Objective, batch: Batch) -> None:
+    def __init__(self, objective: Objective, batch: Batch, tape: Tape, outputs: Any, attached: Tensor) -> None:
         self.objective = objective
         self.batch = batch
         self.parameters = objective.parameters
-        self._tape = Tape(reversible=True)
-        with torch.enable_grad(), twice_differentiable(), self._tape:
-            outputs = objective.outputs(batch)
-            attached = objective.loss_at(outputs, batch)
-            self.loss = attached.detach()
+        self._tape = tape
+        self.loss = attached.detach()
+        with self._tape:
             self._tape.reverse()
             slopes = torch.autograd.grad(attached, self.parameters, allow_unused=True) if attached.requires_grad else ()
         self.weight = objective.weight(outputs, batch)
@@ -76,13 +78,17 @@ class GradientGraph:
 
     route = "double backward"
 
-    def __init__(self, objective: Objective, batch: Batch) -> None:
+    def __init__(self, objective: Objective, batch: Batch, evaluated: tuple[Any, Tensor] | None = None) -> None:
         self.objective = objective
         self.batch = batch
         self.parameters = objective.parameters
+        self.hole: str | None = None
+        """Why the tape could not be had, where it was tried."""
         with torch.enable_grad(), twice_differentiable(), as_written():
-            outputs = objective.outputs(batch)
-            attached = objective.loss_at(outputs, batch)
+            if evaluated is None:
+                outputs = objective.outputs(batch)
+                evaluated = outputs, objective.loss_at(outputs, batch)
+            outputs, attached = evaluated
             self.weight = objective.weight(outputs, batch)
             self.loss = attached.detach()
             self._slopes: Sequence[Tensor] = (
@@ -123,7 +129,7 @@ def differentiated(objective: Objective, batch: Batch, *, taped: bool = True) ->
     if not taped:
         return GradientGraph(objective, batch)
     random = RandomState.now(objective.space.device)
-    found = TapedGradient(objective, batch)
+    found = _recorded(objective, batch)
     if found.hole is None:
         return found
     if "_weight_norm_interface" in found.hole:
@@ -132,4 +138,19 @@ def differentiated(objective: Objective, batch: Batch, *, taped: bool = True) ->
             "exact Hessian. Gauss–Newton products (quadric.GGN) are right; or write the normalisation out."
         )
     with untouched(objective.model, random):
-        return GradientGraph(objective, batch)
+        graph = GradientGraph(objective, batch)
+    graph.hole = found.hole
+    return graph
+
+
+def _recorded(objective: Objective, batch: Batch) -> TapedGradient | GradientGraph:
+    """The tape's gradient, which may have a hole; torch's graph of it where the calls are small."""
+    tape = Tape(reversible=True)
+    with torch.enable_grad(), twice_differentiable():
+        with tape:
+            outputs = objective.outputs(batch)
+            attached = objective.loss_at(outputs, batch)
+        made = sum(shape.numel() for call in tape.calls for shape, _ in filter(None, call.made))
+        if tape.hole is None and all(call.rule.own for call in tape.calls) and made < SMALL * len(tape.calls):
+            return GradientGraph(objective, batch, (outputs, attached))
+        return TapedGradient(objective, batch, tape, outputs, attached)

@@ -391,12 +391,4 @@ def _slot(read: int | View) -> int:
 
 
 def _slots(reads: list[Any]) -> set[int]:
-    slots: set[int] = set()
-    for read in reads:
-        if isinstance(read, int):
-            slots.add(read)
-        elif isinstance(read, View):
-            slots.add(read.slot)
-        elif read is not None:
-            slots |= _slots(read)
-    return slots
+    return {_slot(r) for read in reads for r in (read if isinstance(read, list) else (read,)) if r is not None}

@@ -13,6 +13,7 @@ from torch import Tensor
 from quadric.objective.batch import Batch
 from quadric.objective.closure import Closure
 from quadric.objective.linearization import Linearization, pulled_together
+from quadric.optim.inner_products import InnerProducts, Pair
 from quadric.optim.optimizer import Weights
 from quadric.optim.subspace import Local
 
@@ -176,21 +177,21 @@ class LocalModel:
 
     def gram(self, directions: list[Direction]) -> Local:
         """VᵀCV, VᵀV and Vᵀg of the directions, in float64; one transfer from the device."""
-        terms: list[list[Tensor]] = []
-        for i, d in enumerate(directions):
-            for e in directions[: i + 1]:
-                terms += [_dots(d.image, e.curved), _dots(d.vector, e.vector)]
-            terms += self._slope_terms(d)
-        flat = iter(torch.stack([t for part in terms for t in part]).tolist())
-        values = iter([[next(flat) for _ in part] for part in terms])
+        inner = InnerProducts()
+        pairs = [
+            (i, j, inner.want(d.image, e.curved), inner.want(d.vector, e.vector))
+            for i, d in enumerate(directions)
+            for j, e in enumerate(directions[: i + 1])
+        ]
+        slopes = [self._slope_terms(d, inner) for d in directions]
+        values = inner.values()
         k = len(directions)
         curvature, metric, slope = np.zeros((k, k)), np.zeros((k, k)), np.zeros(k)
-        for i in range(k):
-            for j in range(i + 1):
-                image, inner = next(values), next(values)
-                curvature[i, j] = curvature[j, i] = self._averaged(image) + self._decayed(inner)
-                metric[i, j] = metric[j, i] = sum(inner)
-            slope[i] = self._slope(next(values), next(values), next(values))
+        for i, j, image, vector in pairs:
+            curvature[i, j] = curvature[j, i] = self._averaged(values[image]) + self._decayed(values[vector])
+            metric[i, j] = metric[j, i] = sum(values[vector])
+        for i, terms in enumerate(slopes):
+            slope[i] = self._slope(*[[] if key is None else values[key] for key in terms])
         return curvature, metric, slope
 
     # ---- the pieces
@@ -253,15 +254,16 @@ class LocalModel:
             if o:
                 t.add_(v, alpha=o * factor)
 
-    def _slope_terms(self, d: Direction) -> list[list[Tensor]]:
+    def _slope_terms(self, d: Direction, inner: InnerProducts) -> tuple[Pair | None, Pair | None, Pair | None]:
         """The inner products that gᵀv is made of: with g or u, with images, and for the weight decay."""
         if self.gradient is not None:
-            return [_dots(d.vector, self.gradient), [], []]
+            return inner.want(d.vector, self.gradient), None, None
         if self._implied is not None:
             u, z = self._implied
-            return [_dots(d.vector, u), _dots(d.image, z.curved), _dots(d.vector, z.vector) if self._decays else []]
+            decay = inner.want(d.vector, z.vector) if self._decays else None
+            return inner.want(d.vector, u), inner.want(d.image, z.curved), decay
         weights = [w.detach() for w in self.weights.tensors]
-        return [[], _dots(d.image, self._slopes), _dots(d.vector, weights) if self._decays else []]
+        return None, inner.want(d.image, self._slopes), inner.want(d.vector, weights) if self._decays else None
 
     def _slope(self, direct: list[float], image: list[float], decay: list[float]) -> float:
         """gᵀv: from the gradient where it is known, as uᵀv − vᵀCz where u = Cz + g is, else through the outputs."""
@@ -282,8 +284,3 @@ class LocalModel:
     def _averaged(self, image: list[float]) -> float:
         """Σ over micro-batches of share · ⟨J v, ·⟩."""
         return sum(image) if len(image) == 1 else sum(s * x for s, x in zip(self._shares, image, strict=False))
-
-
-def _dots(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-    """The inner products of the pairs."""
-    return [torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(a, b, strict=True)]
