@@ -16,6 +16,7 @@ from quadric.curvature.retained import Retained
 from quadric.objective.batch import Batch, is_batch, not_finite
 from quadric.objective.isolation import untouched
 from quadric.objective.objective import Objective
+from quadric.operators import queries
 from quadric.operators.operator import LinearOperator
 
 Local = TypeVar("Local")
@@ -43,6 +44,7 @@ class Curvature(LinearOperator, Generic[Local]):
         self.data = data
         self.seed = seed
         self.routes: tuple[str, ...] = ()
+        self._settled = False
         self._single = data is None or is_batch(data, objective.unpack)
         if self._single:
             for _ in objective.batches(data):
@@ -139,3 +141,23 @@ class Curvature(LinearOperator, Generic[Local]):
 
     def _transpose(self) -> LinearOperator:
         return self
+
+
+@queries.settle.register(Curvature)
+def _settle(operator: Curvature[Any]) -> None:
+    """Two products with one random vector, the first time; a batch and a list of batches repeat by themselves."""
+    if operator._settled or operator._single or isinstance(operator.data, (list, tuple)):
+        return
+    space = operator.space
+    v = torch.randn(space.numel, generator=torch.Generator().manual_seed(0), dtype=space.dtype).to(space.device)
+    first, second = operator @ v, operator @ v
+    difference = float((first - second).norm() / first.norm().clamp_min(torch.finfo(space.dtype).tiny))
+    eps = max(torch.finfo(dtype).eps for dtype in space.dtypes)
+    if difference > 10 * eps**0.75:
+        raise ValueError(
+            f"The data changes from one pass to the next: two products of {type(operator).__name__} with the same "
+            f"vector differ by {difference:.1e} of their length, and a solver would be fed noise. Give a loader that "
+            "yields the same examples each time (no sampling or augmentation anew; for Fisher, dropout and batch "
+            "normalisation the same batches, shuffle=False), or a list: list(loader)."
+        )
+    operator._settled = True

@@ -9,6 +9,7 @@ import torch
 from quadric.linalg.lanczos import lanczos
 from quadric.linalg.limits import EXACT_BELOW
 from quadric.linalg.probes import seeded, signs
+from quadric.linalg.settled import settled
 from quadric.linalg.shifted import check_damping, shifted
 from quadric.operators import queries
 from quadric.operators.definiteness import NotPositiveDefinite
@@ -56,6 +57,7 @@ def logdet(
 
 def _quadrature(operator: LinearOperator, shift: float, probes: int, steps: int, seed: int) -> Estimate:
     """n · mean over probes of Σ_j (first entry of y_j)² log(θ_j + σ) over the Ritz values θ_j."""
+    settled(operator)
     n, generator = operator.shape[0], seeded(seed)
     estimates, products = [], 0
     for start in signs(operator.space, probes, generator).unbind(1):

@@ -13,6 +13,7 @@ from quadric.linalg.block_krylov import OVERSAMPLING, block_krylov
 from quadric.linalg.nystrom import nystrom
 from quadric.linalg.probes import gaussian, seeded
 from quadric.linalg.range_finder import range_finder
+from quadric.linalg.settled import settled
 from quadric.operators.estimate import Estimate
 from quadric.operators.low_rank import LowRank
 from quadric.operators.operator import LinearOperator
@@ -30,7 +31,8 @@ def low_rank(operator: LinearOperator, rank: int, method: str = "lanczos", *, se
     iteration, in 4 (rank + 5) products; "nystrom" takes rank + 5 products of a positive semi-definite A. `.error` of
     the result estimates ‖A − U Λ Uᵀ‖_F by 10 further products, with its standard error.
 
-    Raises ValueError where A is not known to be symmetric, or the rank is not between 1 and n.
+    Raises ValueError where A is not known to be symmetric, the rank is not between 1 and n, or A changes between
+    products.
     """
     n = operator.space.numel
     if method not in METHODS:
@@ -42,6 +44,7 @@ def low_rank(operator: LinearOperator, rank: int, method: str = "lanczos", *, se
             f"low_rank takes a symmetric operator, and this {type(operator).__name__} of shape {operator.shape} is not "
             "known to be one. If you know that it is, say so with claim_symmetric(operator)."
         )
+    settled(operator)
     if method == "lanczos":
         found = block_krylov(operator, rank, seed=seed)
         vectors, values, products = found.vectors, found.values, found.products

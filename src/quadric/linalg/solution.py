@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from quadric.core.errors import NotConverged
+from quadric.linalg.settled import settled
 from quadric.operators.operator import LinearOperator
 
 
@@ -44,8 +45,9 @@ class Solution:
 
 def check_system(operator: LinearOperator, b: Tensor, tol: float, *, symmetric: str | None = None) -> None:
     """Raise unless b fits the rows of A, the tolerance is a share of ‖b‖, and A is symmetric where `symmetric` names
-    the algorithm that needs it."""
+    the algorithm that needs it; and where A changes from product to product."""
     operator.codomain.check(b)
+    settled(operator)
     if not bool(torch.isfinite(b).all()):
         raise ValueError("Expected a right-hand side of finite numbers, got NaN or infinity.")
     if not (isinstance(tol, float | int) and 0 < tol < 1 and math.isfinite(tol)):

@@ -32,5 +32,8 @@ logdet: Query[[float, Callable[[LinearOperator, float], Estimate]], Estimate] = 
 square_root: Query[[float, Callable[[LinearOperator, float], LinearOperator]], LinearOperator] = Query("square_root")
 """S with S Sᵀ = A + σI; raises NotPositiveDefinite likewise."""
 
+settle: Query[[], None] = Query("settle")
+"""Nothing; raises ValueError where A is not the same operator at every product."""
+
 restrict: Query[[Selection], LinearOperator] = Query("restrict")
 """The principal sub-matrix of A on a selection of coordinates."""
