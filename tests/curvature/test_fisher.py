@@ -102,6 +102,17 @@ def test_more_samples_come_closer():
     assert (many - matrix).norm() < 0.5 * (few - matrix).norm()
 
 
+def test_draws_in_low_precision_have_the_right_frequencies():
+    p = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=F64)
+    loss = quadric.Objective(nn.Linear(1, 1), nn.CrossEntropyLoss()).loss
+    count = 20_000
+    for dtype in (torch.bfloat16, torch.float16, torch.float32, F64):
+        y = p.log().to(dtype).expand(count, 4)
+        s = loss.sample(y, torch.zeros(count, dtype=torch.long), torch.Generator().manual_seed(0))
+        found = torch.bincount(s.float().argmin(1), minlength=4) / count
+        assert ((found - p).abs() <= 4 * (p * (1 - p) / count).sqrt()).all()
+
+
 @pytest.mark.parametrize("name", ["loss/huber", "loss/nll", "loss/lambda", "loss/module"])
 def test_other_losses_are_refused(name):
     _, _, data, objective = make(name)

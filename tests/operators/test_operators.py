@@ -23,7 +23,8 @@ from quadric.operators import (
 )
 from quadric.operators.algebra import Transposed
 from quadric.operators.operator import LinearOperator
-from quadric.operators.selection import select
+from quadric.operators.selection import Selection, select
+from quadric.operators.side_by_side import SideBySide
 
 
 class TestIdentity(OperatorSuite):
@@ -267,3 +268,23 @@ def test_the_identity_has_an_inverse():
     assert_close(inverse(eye, 1.0).to_dense(), torch.eye(3, dtype=F64) / 2)
     with pytest.raises(ValueError, match="Expected a finite damping ≥ 0, got -1"):
         inverse(eye, -1)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2, 2), (1, 1), (3, 0)])
+def test_a_weight_beside_its_bias_is_the_selection_of_its_indices(shape):
+    sizes = (torch.Size([2]), torch.Size(shape), torch.Size([5]), torch.Size(shape[:1]))
+    space = Space(("a", "w", "c", "b"), sizes, (F64,) * 4, torch.device("cpu"), ("", "x", "", "x"))
+    beside = SideBySide(space, 1, 3)
+    listed = Selection(beside.space, beside.indices)
+    for x in (torch.randn(space.numel, dtype=F64), torch.randn(space.numel, 2, dtype=F64)):
+        assert torch.equal(beside.take(x), listed.take(x))
+        matrix = beside.take(x).reshape(shape[0], -1, *x.shape[1:])
+        w, b = x[2 : 2 + space.numels[1]], x[-shape[0] :]
+        assert torch.equal(matrix[:, :-1], w.reshape(shape[0], -1, *x.shape[1:]) if w.numel() else matrix[:, :-1])
+        assert torch.equal(matrix[:, -1], b)
+        for out in (torch.zeros_like(x), torch.zeros_like(x).t().contiguous().t()):
+            wanted = torch.zeros_like(x)
+            beside.write(beside.take(x), out)
+            listed.write(listed.take(x), wanted)
+            assert torch.equal(out, wanted)
+    assert beside.space.layers == ("x",)

@@ -45,6 +45,8 @@ class Curvature(LinearOperator, Generic[Local]):
         self.seed = seed
         self.routes: tuple[str, ...] = ()
         self._single = data is None or is_batch(data, objective.unpack)
+        self.regular = self._single or isinstance(data, (list, tuple))
+        """Whether the data are known to be the same at each reading."""
         if self._single:
             for _ in objective.batches(data):
                 pass

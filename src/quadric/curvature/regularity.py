@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from quadric.curvature.curvature import Curvature
+from quadric.curvature.fisher import Fisher
+from quadric.linalg.probes import gaussian, seeded
 from quadric.objective.isolation import untouched
 from quadric.objective.linearization import Linearization
 from quadric.operators import queries
@@ -52,10 +54,34 @@ def read(operator: Curvature[Any]) -> Reading:
 def irregularity(operator: Curvature[Any]) -> str | None:
     """Two readings of iterable data, compared: examples may come in another order, but must be the same.
 
-    A single batch is kept from product to product, and needs no reading. Cost: two gradients over the data.
+    Asked once; one batch, or a list of them, needs no reading. Cost: two gradients over the data.
     """
-    if operator._single:
+    if operator.regular:
         return None
+    problem = _of_readings(operator)
+    operator.regular = problem is None
+    return problem
+
+
+@queries.irregularity.register(Fisher)
+def _of_fisher(operator: Fisher) -> str | None:
+    """Besides, two products: draws go by the place of an example in the data, so that its order must stay too."""
+    if operator.regular:
+        return None
+    problem = _of_readings(operator)
+    if problem is None:
+        v = gaussian(operator.space, 1, seeded(0)).squeeze(1)
+        first, second = operator @ v, operator @ v
+        if float((first - second).norm()) > ROUNDING * torch.finfo(operator.dtype).eps * float(first.norm()):
+            problem = (
+                "The products of this Fisher differ from one reading of the data to the next: its draws go by the "
+                "order of the examples, which must stay. Give a loader with shuffle=False, or a list of batches."
+            )
+    operator.regular = problem is None
+    return problem
+
+
+def _of_readings(operator: Curvature[Any]) -> str | None:
     first, second = read(operator), read(operator)
     allowed = ROUNDING * torch.finfo(operator.space.dtype).eps
     if not all(map(torch.isfinite, (torch.tensor([first.loss, second.loss]).sum(), first.gradient.sum()))):

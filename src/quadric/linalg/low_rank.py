@@ -31,7 +31,8 @@ def low_rank(operator: LinearOperator, rank: int, method: str = "lanczos", *, se
     iteration, in 4 (rank + 5) products; "nystrom" takes rank + 5 products of a positive semi-definite A. `.error` of
     the result estimates ‖A − U Λ Uᵀ‖_F by 10 further products, with its standard error.
 
-    Raises ValueError where A is not known to be symmetric, or the rank is not between 1 and n.
+    Raises ValueError where A is not known to be symmetric, the rank is not between 1 and n, or A changes between
+    products.
     """
     n = operator.space.numel
     if method not in METHODS:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from quadric.linalg.probes import gaussian, seeded
+from quadric.linalg.repeatable import check_repeatable
 from quadric.linalg.shifted import check_damping
 from quadric.operators.identity import Identity
 from quadric.operators.low_rank import LowRank
@@ -27,6 +28,7 @@ def nystrom(operator: LinearOperator, size: int, *, seed: int = 0) -> tuple[Tens
     n = operator.shape[0]
     if not 1 <= size <= n:
         raise ValueError(f"Expected a size from 1 to {n}, got {size}.")
+    check_repeatable(operator)
     probes, _ = torch.linalg.qr(gaussian(operator.space, size, seeded(seed)))
     images = operator @ probes
     nu = torch.finfo(images.dtype).eps * float(images.norm())  # a shift that keeps Cholesky alive, taken off again

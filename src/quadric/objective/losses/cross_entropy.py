@@ -79,8 +79,9 @@ class CrossEntropy(Loss):
         """√(mᵢ/D) (p − e_y) at every position, with y drawn from p."""
         dim = _class_dim(outputs)
         p = outputs.detach().softmax(dim)
-        race = torch.empty_like(p).exponential_(generator=generator)  # the first of exponential clocks of rates p
-        drawn = race.reciprocal_().mul_(p).argmax(dim, keepdim=True)
+        # y is the first of exponential clocks with rates p to ring; in float32 at least, where times hardly ever tie
+        times = torch.empty_like(p, dtype=torch.promote_types(p.dtype, torch.float32)).exponential_(generator=generator)
+        drawn = (p / times.clamp_min_(torch.finfo(times.dtype).tiny)).argmax(dim, keepdim=True)
         p.scatter_add_(dim, drawn, p.new_full((1,), -1.0).expand_as(drawn))
         return p.mul_(self._mass(outputs, targets, dim) ** 0.5)
 
