@@ -11,7 +11,7 @@ from linalg.spectra import SPECTRA, planted
 from operators.suite import random
 from oracles import assert_close
 from quadric import NotConverged, diagonal, frobenius_norm, spectral_density, trace
-from quadric.linalg import SpectralDensity
+from quadric.linalg import SpectralDensity, logdet
 from quadric.linalg.trace import METHODS
 from quadric.operators import Dense, Estimate
 
@@ -113,6 +113,20 @@ def test_the_frobenius_norm():
     close = frobenius_norm(operator, tol=0.02)
     assert close.standard_error <= 0.02 * close.estimate
     assert abs(close.estimate - float(matrix.norm())) <= 4 * close.standard_error
+
+
+def test_a_log_determinant_to_a_tolerance():
+    u = torch.linalg.qr(random(2400, 2))[0]
+    low = quadric.operators.LowRank(u, torch.tensor([300.0, 20.0], dtype=F64))
+    operator = Opaque(low + quadric.identity_like(low))
+    want = math.log(301) + math.log(21)
+    got = logdet(operator, steps=6, probes=3, tol=0.1)
+    assert got.converged
+    assert got.standard_error <= 0.1 * got.estimate
+    assert got.products > 3 * 6
+    assert abs(got.estimate - want) <= 4 * got.standard_error
+    with pytest.warns(NotConverged, match=r"The log-determinant has a standard error of .* after 4 probes"):
+        assert not logdet(operator, steps=6, probes=3, tol=1e-6, max_probes=4).converged
 
 
 # ---- spectral density
