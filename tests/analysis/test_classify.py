@@ -108,6 +108,11 @@ def test_negative_curvature_is_followed_downhill(y):
     assert torch.allclose(got.direction, torch.tensor([0.0, math.copysign(1.0, y)], dtype=F64))
 
 
+def test_far_from_stationary_small_eigenvalues_still_have_signs():
+    got = classify(Objective.of(lambda x: 5 * x[0] + x[0] ** 2 - 0.01 * x[1] ** 2, torch.zeros(2, dtype=F64)))
+    assert (got.kind, got.index) == ("not stationary", 1)
+
+
 def large(values):
     """½ xᵀ diag(d) x in a dimension beyond dense matrices."""
     d = torch.as_tensor(values, dtype=F64)
