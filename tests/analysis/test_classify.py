@@ -102,6 +102,17 @@ def test_the_evidence_is_what_calculus_says():
     assert "not stationary: 1 of 2 eigenvalues negative, from -2 to 2" in got.summary()
 
 
+@pytest.mark.parametrize("y", [0.1, -0.1])
+def test_negative_curvature_is_followed_downhill(y):
+    got = classify(Objective.of(lambda x: x[0] ** 2 - x[1] ** 2, torch.tensor([0.3, y], dtype=F64)))
+    assert torch.allclose(got.direction, torch.tensor([0.0, math.copysign(1.0, y)], dtype=F64))
+
+
+def test_far_from_stationary_small_eigenvalues_still_have_signs():
+    got = classify(Objective.of(lambda x: 5 * x[0] + x[0] ** 2 - 0.01 * x[1] ** 2, torch.zeros(2, dtype=F64)))
+    assert (got.kind, got.index) == ("not stationary", 1)
+
+
 def large(values):
     """½ xᵀ diag(d) x in a dimension beyond dense matrices."""
     d = torch.as_tensor(values, dtype=F64)

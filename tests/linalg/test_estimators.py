@@ -11,7 +11,8 @@ from linalg.spectra import SPECTRA, planted
 from operators.suite import random
 from oracles import assert_close
 from quadric import NotConverged, diagonal, frobenius_norm, spectral_density, trace
-from quadric.linalg import SpectralDensity
+from quadric.linalg import SpectralDensity, logdet
+from quadric.linalg.spectral_density import _below, _quadrature
 from quadric.linalg.trace import METHODS
 from quadric.operators import Dense, Estimate
 
@@ -115,6 +116,20 @@ def test_the_frobenius_norm():
     assert abs(close.estimate - float(matrix.norm())) <= 4 * close.standard_error
 
 
+def test_a_log_determinant_to_a_tolerance():
+    u = torch.linalg.qr(random(2400, 2))[0]
+    low = quadric.operators.LowRank(u, torch.tensor([300.0, 20.0], dtype=F64))
+    operator = Opaque(low + quadric.identity_like(low))
+    want = math.log(301) + math.log(21)
+    got = logdet(operator, steps=6, probes=3, tol=0.1)
+    assert got.converged
+    assert got.standard_error <= 0.1 * got.estimate
+    assert got.products > 3 * 6
+    assert abs(got.estimate - want) <= 4 * got.standard_error
+    with pytest.warns(NotConverged, match=r"The log-determinant has a standard error of .* after 4 probes"):
+        assert not logdet(operator, steps=6, probes=3, tol=1e-6, max_probes=4).converged
+
+
 # ---- spectral density
 
 
@@ -161,6 +176,23 @@ def test_masses_are_bracketed_and_calibrated(runs):
             assert 0 <= mass.low <= mass.estimate <= mass.high <= 1
             hits.append(mass.low <= share <= mass.high)
     assert sum(hits) / len(hits) >= 0.93
+
+
+def test_each_probe_is_bracketed_exactly():
+    """F(x) = Σ (uᵢᵀq)² over the eigenvalues up to x lies between the brackets, tightly, for any start q."""
+    operator, matrix, values = planted(SPECTRA["uniform"])
+    start = random(300)
+    vectors = torch.linalg.eigh(matrix).eigenvectors
+    weights = (vectors.T @ start / start.norm()).square()
+    nodes, shares = (side.unsqueeze(0) for side in _quadrature(operator, start, 12))
+    tight = 0
+    for x in torch.linspace(-1.05, 1.05, 211, dtype=F64).tolist():
+        low, high = _below(nodes, shares, x)
+        mass = float(weights[values <= x].sum())
+        assert float(low) - 1e-10 <= mass <= float(high) + 1e-10
+        middle = float(shares[nodes <= x].sum())
+        tight += int(mass < middle - 1e-3) + int(mass > middle + 1e-3)
+    assert tight > 50  # the sum over nodes up to x is no bound by itself
 
 
 def test_brackets_narrow_with_steps_and_hold_for_any_interval():

@@ -114,8 +114,8 @@ def classify(
     """The kind of critical point that the present parameters are, for f over `data` (None for a plain function).
 
     A point is stationary where ‖g‖ ≤ `gradient_tol`; by default 1e-8 ‖H‖ max(‖w‖, 1), or 100 roundings of that size.
-    An eigenvalue within ±`tol` is zero; by default what rounding errors, the eigensolver's residuals and, since a
-    gradient left over moves the zero eigenvalues of a symmetry by ‖g‖/‖w‖, that much add up to.
+    An eigenvalue within ±`tol` is zero; by default what rounding errors, the eigensolver's errors and, at a stationary
+    point, ‖g‖/max(‖w‖, 1) add up to: so far the gradient left over moves the zero eigenvalues of a symmetry.
 
     Up to n = 2,000 all eigenvalues are computed, by n Hessian products. Beyond, a few at each end by Lanczos with error
     bounds, and the number of negative ones by stochastic Lanczos quadrature. The model is not changed. Raises
@@ -136,7 +136,9 @@ def classify(
     eps = torch.finfo(hessian.dtype).eps
     if gradient_tol is None:
         gradient_tol = max(STATIONARY, 100 * eps) * spectrum.scale * length
-    zero, reason = _zero(spectrum, norm, length, eps) if tol is None else (tol, "given")
+    zero, reason = (
+        _zero(spectrum, norm / length if norm <= gradient_tol else 0.0, eps) if tol is None else (tol, "given")
+    )
     index, between, products = _negative(hessian, spectrum, zero, seed, progress)
     noise, without = _noise(objective, data, seed)
     kind, evidence = _judge(spectrum, zero, norm <= gradient_tol)
@@ -183,11 +185,10 @@ def _reach(found: Eigenpairs) -> tuple[float, float]:
     return min(low, found.lower), max(high, found.upper)
 
 
-def _zero(spectrum: _Spectrum, gradient_norm: float, length: float, eps: float) -> tuple[float, str]:
+def _zero(spectrum: _Spectrum, left: float, eps: float) -> tuple[float, str]:
     """Below what an eigenvalue can't be told from zero, and why."""
     rounding = 16 * eps * spectrum.scale * math.sqrt(spectrum.eigenvalues.numel())
     solver = float(spectrum.errors.max())
-    left = gradient_norm / length
     return rounding + solver + left, (
         f"rounding {rounding:.2g}, errors of the eigenvalues {solver:.2g}, the gradient left over {left:.2g}"
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 
 from quadric.core.errors import NotConverged
 from quadric.linalg.diagpp import DiagPlusPlus
 from quadric.linalg.limits import EXACT_BELOW
 from quadric.linalg.repeatable import check_repeatable
-from quadric.linalg.sampling import GROWTH, LEAST, check_budget
+from quadric.linalg.sampling import LEAST, check_budget, enlarged
 from quadric.operators import queries
 from quadric.operators.diagonal import Diagonal
 from quadric.operators.operator import LinearOperator
@@ -49,8 +48,8 @@ def _estimated(operator: LinearOperator, limit: int, tol: float | None, seed: in
         error, allowed = float(found.standard_error.double().norm()), tol * float(found.values.double().norm())
         if error <= allowed:
             break
-        wanted = method.products * min(GROWTH, 1.1 * (error / max(allowed, 1e-300)) ** 2)
-        more = min(limit - method.products, max(LEAST, math.ceil(wanted - method.products)))
+        wanted = enlarged(method.products, error / max(allowed, 1e-300))
+        more = min(limit - method.products, max(LEAST, wanted - method.products))
         if more < LEAST:
             warnings.warn(
                 f"The diagonal has a standard error of {error:.2g} after {method.products} products, where "

@@ -11,6 +11,7 @@ from torch import Tensor
 from quadric.core.errors import unknown_name
 from quadric.core.progress import Progress, Reporter
 from quadric.core.space import Space
+from quadric.linalg.dense_eigh import beyond, dense_eigh, rounding_reason
 from quadric.linalg.eigenpairs import Eigenpairs
 from quadric.linalg.extent import chain_bounds
 from quadric.linalg.krylov import Krylov
@@ -18,9 +19,9 @@ from quadric.linalg.limits import EXACT_BELOW
 from quadric.linalg.lobpcg import lobpcg
 from quadric.linalg.probes import seeded, signs
 from quadric.linalg.repeatable import check_repeatable
+from quadric.linalg.wanted import WHICH, listed, wanted_first
 from quadric.operators.operator import LinearOperator
 
-WHICH = ("LA", "SA", "LM", "BE")
 RISK = 1e-2
 """Probability with which a bound on what is not listed may fail, for each end of the spectrum."""
 LOOK = 3
@@ -70,11 +71,11 @@ def eigsh(
         if preconditioner is not None:
             return lobpcg(operator, k, preconditioner, tol=tol, seed=seed, max_products=limit).warn("eigsh")
         if n <= size:
-            return _dense(operator, k, which, tol, 0)
+            return dense_eigh(operator, k, which, tol, 0)
         search = _Search(operator, k, which, tol, size, limit, seed, reporter)
         found = search.run()
         if search.ran_out and n <= EXACT_BELOW and max_products is None:
-            found = _dense(operator, k, which, tol, found.products)
+            found = dense_eigh(operator, k, which, tol, found.products)
     return found.warn("eigsh")
 
 
@@ -108,81 +109,6 @@ def _basis(operator: LinearOperator, k: int, basis: int | None) -> int:
         return min(basis, n)
     fits = BASIS_BYTES // (n * operator.dtype.itemsize)
     return min(n, max(2 * k + 20, min(BASIS, fits)))
-
-
-def wanted_first(theta: Tensor, which: str) -> Tensor:
-    """The order of ascending values [m] by how much they are wanted."""
-    m = theta.numel()
-    if which == "LM":
-        return theta.abs().argsort(descending=True, stable=True)
-    ascending = torch.arange(m)
-    if which == "SA":
-        return ascending
-    if which == "LA":
-        return ascending.flip(0)
-    return torch.stack([ascending.flip(0), ascending], dim=1).flatten()[:m]  # top, bottom, top, …
-
-
-def _listed(values: Tensor, which: str) -> Tensor:
-    """The order in which the wanted values are handed out."""
-    return values.argsort(descending=True) if which == "BE" else wanted_order(values, which)
-
-
-def wanted_order(values: Tensor, which: str) -> Tensor:
-    """`wanted_first` for values in any order."""
-    order = values.argsort()
-    return order[wanted_first(values[order], which)]
-
-
-def _dense(operator: LinearOperator, k: int, which: str, tol: float, spent: int) -> Eigenpairs:
-    """By the whole matrix: n products, all eigenvalues known, so nothing is missed."""
-    n, dtype = operator.shape[0], operator.dtype
-    matrix = operator._dense()
-    if not bool(torch.isfinite(matrix).all()):
-        raise ValueError("A product of the operator is not finite: NaN or infinity in its parameters or data?")
-    matrix = matrix.double().cpu()
-    skew = _norm(matrix - matrix.T)  # twice what rounding did to its antisymmetric half, and so of the size of all
-    theta, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    order = wanted_first(theta, which)
-    chosen, rest = order[:k], theta[order[k:]]
-    chosen = chosen[_listed(theta[chosen], which)]
-    scale = float(theta.abs().max())
-    kept = vectors[:, chosen].to(dtype)
-    residuals = (matrix @ kept.double() - kept.double() * theta[chosen]).norm(dim=0)
-    floor = skew + 4 * torch.finfo(dtype).eps * scale
-    residuals = residuals + floor
-    converged = bool((residuals <= tol * scale).all())
-    upper, lower = _beyond(rest, which, theta[chosen], k)
-    return Eigenpairs(
-        theta[chosen], kept.to(operator.device), residuals, residuals, converged, spent + n, tol, scale, upper + floor,
-        lower - floor, "the whole matrix was decomposed" if converged else rounding_reason(dtype),
-    )  # fmt: skip
-
-
-def _norm(skew: Tensor) -> float:
-    """The spectral norm of an antisymmetric matrix, nearly, by power iteration on −K²."""
-    x = signs(Space.euclidean(skew.shape[0], skew.dtype), 2, seeded(0))
-    size = 0.0
-    for _ in range(10):
-        x = x / x.norm(dim=0).clamp_min(torch.finfo(skew.dtype).tiny)
-        x = skew @ x
-        size = float(x.norm(dim=0).max())
-    return size
-
-
-def _beyond(rest: Tensor, which: str, chosen: Tensor, k: int) -> tuple[float, float]:
-    """The extremes of the eigenvalues that are not listed, at the ends that were asked about."""
-    if rest.numel() == 0:
-        return -math.inf, math.inf
-    upper = float(rest.max()) if which != "SA" else math.inf
-    lower = float(rest.min()) if which in ("SA", "LM") or (which == "BE" and k > 1) else -math.inf
-    return upper, lower
-
-
-def rounding_reason(dtype: torch.dtype) -> str:
-    """Why an iteration in this precision can do no better."""
-    name = str(dtype).removeprefix("torch.")
-    return f"rounding errors of the products in {name} are above the tolerance; use float64 or a larger tol"
 
 
 @dataclass
@@ -349,8 +275,8 @@ class _Search:
     def _finish(self) -> Eigenpairs:
         krylov, operator = self.krylov, self.operator
         chosen = self.order[: self.k]
-        listed = _listed(self.theta[chosen], self.which)
-        chosen, left = chosen[listed], self.residuals[listed]
+        turn = listed(self.theta[chosen], self.which)
+        chosen, left = chosen[turn], self.residuals[turn]
         values, rotation = self.theta[chosen], self.vectors[:, chosen]
         vectors = krylov.combine(rotation)
         rounding, inside = self._rounding(vectors, values, rotation)
@@ -366,7 +292,7 @@ class _Search:
             out = krylov.products > self.limit and not bool((left <= allowed).all())
             reason = "products ran out (max_products)" if out else rounding_reason(operator.dtype)
         if krylov.size == operator.shape[0]:
-            self.upper, self.lower = _beyond(self.theta[self.order[self.k :]], self.which, values, self.k)
+            self.upper, self.lower = beyond(self.theta[self.order[self.k :]], self.which, self.k)
         return Eigenpairs(
             values, vectors, residuals, errors, converged, krylov.products, self.tol, self.scale,
             self.upper + rounding, self.lower - rounding, reason,

@@ -46,7 +46,7 @@ class Krylov:
         """G^½ E with G = FᵀF [p, m]: ‖F E y‖ = ‖G^½ E y‖."""
         if not self._f:
             return self._e[:, : self.size]
-        gram = torch.tensor([[float(a @ b) for b in self._f] for a in self._f], dtype=torch.float64)
+        gram = torch.tensor([[_dot(a, b) for b in self._f] for a in self._f], dtype=torch.float64)
         values, vectors = torch.linalg.eigh(gram)
         rows: Tensor = vectors.T @ self._e[:, : self.size]
         scaled: Tensor = values.clamp_min(0).sqrt().unsqueeze(1) * rows
@@ -62,19 +62,19 @@ class Krylov:
         drawn = torch.randn(self.operator.shape[0], generator=generator, dtype=torch.float64)
         x = drawn.to(self._rows.device, self._rows.dtype)
         for _ in range(3):
-            x = x / x.norm()
+            x = x / _norm(x)
             x = x - self._along(x, self.size)
-        self._next = x / x.norm()
+        self._next = x / _norm(x)
         self.steps = []
 
     def expand(self) -> None:
         """Take the chain's next vector x into V and A x apart. Raises ValueError where A x is not finite."""
         m, x = self.size, self._next
         assert x is not None
-        t = torch.tensor([float(f @ x) for f in self._f], dtype=torch.float64)
+        t = torch.tensor([_dot(f, x) for f in self._f], dtype=torch.float64)
         w = self.operator @ x
         self.products += 1
-        alpha, before = float(x.double() @ w.double()), float(w.norm())
+        alpha, before = _dot(x, w), _norm(w)
         if not (abs(alpha) < float("inf") and before < float("inf")):
             raise ValueError("A product of the operator is not finite: NaN or infinity in its parameters or data?")
         coupling = self._e[:, :m].T @ t
@@ -87,12 +87,12 @@ class Krylov:
                 w = w.sub_(self._rows[i], alpha=float(coupling[i]))
         elif known:
             w = w - self._rows[:m].T @ coupling.to(w)
-        norm = float(w.norm())
+        norm = _norm(w)
         r = w - self._along(w, m + 1)
-        beta = float(r.norm())
+        beta = _norm(r)
         if beta < 0.7 * norm:  # Daniel, Gragg, Kaufman and Stewart (1976)
             r = r - self._along(r, m + 1)
-            beta = float(r.norm())
+            beta = _norm(r)
         self._h[m, m] = alpha
         self._h[m, :m] = self._h[:m, m] = coupling
         self.size = m + 1
@@ -145,3 +145,12 @@ class Krylov:
         """V Vᵀ x for the first m vectors."""
         rows = self._rows[:m]
         return rows.T @ (rows @ x)
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    """⟨a, b⟩ summed in float64: H is only as good as the vectors' lengths."""
+    return float(a.double() @ b.double())
+
+
+def _norm(a: Tensor) -> float:
+    return float(torch.linalg.vector_norm(a, dtype=torch.float64))

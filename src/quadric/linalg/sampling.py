@@ -38,6 +38,14 @@ def check_budget(products: int | None, tol: float | None) -> int:
     return products or (USUAL if tol is None else MOST)
 
 
+def enlarged(count: int, excess: float) -> int:
+    """How many samples to have next where the standard error of `count` is `excess` times too large.
+
+    Standard errors fall as 1/√count; a tenth more is for luck, and at most twice as many for a poor first look.
+    """
+    return max(count + 1, math.ceil(count * min(GROWTH, 1.1 * excess**2)))
+
+
 def sampled(sampler: Sampler, limit: int, tol: float | None, name: str, reporter: Reporter | None) -> Estimate:
     """Grow the sampler to `limit` products, or until its standard error is at most tol·|estimate|.
 
@@ -55,8 +63,8 @@ def sampled(sampler: Sampler, limit: int, tol: float | None, name: str, reporter
             return found
         if reporter is not None:
             reporter.report(f"{found.products} products, standard error {found.standard_error:.2g} of {allowed:.2g}")
-        wanted = found.products * min(GROWTH, 1.1 * (found.standard_error / max(allowed, 1e-300)) ** 2)
-        more = min(limit - found.products, max(LEAST, math.ceil(wanted - found.products)))
+        wanted = enlarged(found.products, found.standard_error / max(allowed, 1e-300))
+        more = min(limit - found.products, max(LEAST, wanted - found.products))
         if more < LEAST:
             break
         sampler.grow(more)

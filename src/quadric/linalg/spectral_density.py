@@ -15,6 +15,7 @@ from quadric.core.saved import Saved
 from quadric.linalg.lanczos import lanczos
 from quadric.linalg.probes import gaussian, seeded
 from quadric.linalg.repeatable import check_repeatable
+from quadric.linalg.sampling import enlarged
 from quadric.operators.operator import LinearOperator
 
 NEAR_ZERO = 1e-3
@@ -119,7 +120,7 @@ def spectral_density(
             excess = 0.0 if tol is None else _excess(found, tol)
             if excess <= 1 or len(parts) >= max_probes:
                 break
-            goal = min(max_probes, math.ceil(len(parts) * min(2.0, 1.1 * excess**2)) + 1)
+            goal = min(max_probes, enlarged(len(parts), excess))
     if excess > 1:
         warnings.warn(
             f"The spectral density has standard errors {excess:.2g} times what was asked for after {max_probes} "
