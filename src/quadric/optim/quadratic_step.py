@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,17 +117,19 @@ class QuadraticStep(CurvatureOptimizer):
             raise Rejection("the loss is not finite", model.loss)
         if not squares_finite(gradient):
             raise Rejection("the gradient is not finite, or its square is not", model.loss)
-        known = [w for w in weights.tensors if "direction" in self.state[w]]
-        last = None
-        if known:
-            last = self._along(model, [self.state[w].get("direction", torch.zeros_like(w)) for w in weights.tensors])
+        begun = self.size.value > 0
+        if begun:
+            self.size.see_model(*self._along(model, self._last(weights)))
+        wrapped = None if begun else deepcopy(self.wrapped.state_dict())
         d = self._direction(weights, gradient)
-        if last is not None:
-            self.size.see_model(*last)
-        slope = float(torch.stack([(g * v).sum(dtype=torch.float64) for g, v in zip(gradient, d, strict=True)]).sum())
-        if last is None:
-            slope, curvature = self._along(model, d)
-            self.size.value = slope / curvature if curvature > 0 and slope > 0 else 0.0
+        slope = _dot(gradient, d)
+        if wrapped is not None:
+            try:
+                _, curvature = self._along(model, d)
+            except Rejection:
+                self.wrapped.load_state_dict(wrapped)
+                raise
+            self.size.value = max(slope / curvature, 0.0) if curvature > 0 else 0.0
         self.size.see_loss(float(model.loss), slope)
         a = self.size.move(self.share)
         with torch.no_grad():
@@ -135,6 +138,14 @@ class QuadraticStep(CurvatureOptimizer):
             self.state[w]["direction"] = v
         self.steps += 1
         return model.loss, StepReport(float(model.loss), step_size=a, products=model.products)
+
+    def _last(self, weights: Weights) -> Vector:
+        """The last direction; zero where a parameter is new."""
+        states = [self.state[w] for w in weights.tensors]
+        return [
+            s["direction"] if "direction" in s else torch.zeros_like(w)
+            for s, w in zip(states, weights.tensors, strict=True)
+        ]
 
     def _along(self, model: LocalModel, direction: Vector) -> tuple[float, float]:
         """gᵀd and dᵀGd on this batch."""
@@ -179,3 +190,7 @@ class QuadraticStep(CurvatureOptimizer):
     @_wrapped_state.setter
     def _wrapped_state(self, state: dict[str, Any]) -> None:
         self.wrapped.load_state_dict(state)
+
+
+def _dot(a: Vector, b: Vector) -> float:
+    return float(torch.stack([(x * y).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True)]).sum())
