@@ -189,7 +189,7 @@ class QuadraticStep(CurvatureOptimizer):
 
     @_wrapped_state.setter
     def _wrapped_state(self, state: dict[str, Any]) -> None:
-        self.wrapped.load_state_dict(state)
+        self.wrapped.load_state_dict(deepcopy(state))
 
 
 def _dot(a: Vector, b: Vector) -> float:
