@@ -377,3 +377,25 @@ def test_an_object_is_one_batch_with_unpack():
     assert not is_batch([graph, graph], unpack)
     assert len(list(batches_of(graph, unpack))) == 1
     assert len(list(batches_of([graph, graph], unpack))) == 2
+
+
+# ---- random numbers
+
+
+def test_a_hessian_without_a_tape_is_one_matrix_from_its_first_product_on():
+    """The model is evaluated again for double backward, and must draw the same random numbers then."""
+    from torch.utils.checkpoint import checkpoint
+
+    from quadric import Hessian
+
+    def forward(model, x):
+        h = nn.functional.dropout(model.first(x), 0.5)
+        return model.second(checkpoint(torch.tanh, h, use_reentrant=False))
+
+    model = Model(forward)
+    batch = torch.randn(5, 4, dtype=torch.float64), torch.randint(3, (5,))
+    operator = Hessian(Objective(model, nn.CrossEntropyLoss()), batch)
+    v = torch.randn(operator.shape[0], dtype=torch.float64)
+    first, second = operator @ v, operator @ v
+    assert operator.routes == ("double backward",)
+    assert torch.allclose(first, second, rtol=1e-12)

@@ -130,19 +130,20 @@ def test_state_continues_bit_for_bit(method, dtype, at):
     assert_same(everything(model, optimizer), everything(again, resumed))
 
 
-def test_loading_keeps_dtypes_and_shares_nothing():
-    model = seeded(mlp, torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, F64], ids=str)
+def test_loading_keeps_dtypes_and_shares_nothing(dtype):
+    model = seeded(mlp, dtype)
     objective = quadric.Objective(model, nn.CrossEntropyLoss())
     x, t = stream((4,), 1)[0]
     optimizer, other = SOAP(objective), SOAP(objective)
-    optimizer.step(objective.on((x.bfloat16(), t)))
+    optimizer.step(objective.on((x.to(dtype), t)))
     saved = optimizer.state_dict()
     kept = copy.deepcopy(saved)
     other.load_state_dict(saved)
     state = other.state[model[0].weight]
-    assert state["basis_0"].dtype == state["square"].dtype == torch.float32
+    assert state["basis_0"].dtype == state["square"].dtype == torch.promote_types(dtype, torch.float32)
     assert isinstance(state["gradient_count"], int)
-    other.step(objective.on((x.bfloat16(), t)))
+    other.step(objective.on((x.to(dtype), t)))
     for key, entry in kept["state"].items():
         for name, value in entry.items():
             if isinstance(value, torch.Tensor):
@@ -339,6 +340,37 @@ def test_a_loss_that_holds_parameters_of_its_own_has_its_whole_gradient():
     (value + 0.1 * sum(p.square().sum() for p in twin.parameters())).backward()
     torch.optim.Adam(twin.parameters(), lr=0.01).step()
     assert_close(flat(model), flat(twin), 1e-10)
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_muon_continues_bit_for_bit(at):
+    def start():
+        model = seeded(cnn, torch.float32)
+        objective = quadric.Objective(model, nn.CrossEntropyLoss())
+        return model, objective, Muon(objective)
+
+    batches = [(x.float(), t) for x, t in stream((2, 5, 5), 8)]
+    model, objective, optimizer = start()
+    for batch in batches[:at]:
+        optimizer.step(objective.on(batch))
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    straight = [float(optimizer.step(objective.on(b))) for b in batches[at:]]
+    again, objective, resumed = start()
+    again.load_state_dict(saved[0])
+    resumed.load_state_dict(saved[1])
+    assert [float(resumed.step(objective.on(b))) for b in batches[at:]] == straight
+
+
+def test_muon_takes_what_torch_takes_and_any_memory_format():
+    model = seeded(cnn, torch.float32)
+    twin = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    one, other = Muon(model.named_parameters()), Muon([{"params": p} for p in twin.parameters()])
+    for batch in [(x.float(), t) for x, t in stream((2, 5, 5), 4)]:
+        for net, optimizer in ((model, one), (twin, other)):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(batch[0]), batch[1]).backward()
+            optimizer.step()
+    assert_close(flat(twin), flat(model), 1e-4)
 
 
 # ── bad settings ─────────────────────────────────────────────────────────────────────────────────────────────────────

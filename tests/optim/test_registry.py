@@ -7,6 +7,7 @@ from torch import nn
 import quadric
 
 NAMES = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "curveball"]
+NAMES += ["adahessian", "sophia", "soap", "shampoo", "muon"]
 
 
 def small(dtype=torch.float32, **options):
@@ -53,6 +54,11 @@ def test_classes():
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
         "curveball": quadric.optim.CurveBall,
+        "adahessian": quadric.optim.AdaHessian,
+        "sophia": quadric.optim.Sophia,
+        "soap": quadric.optim.SOAP,
+        "shampoo": quadric.optim.Shampoo,
+        "muon": quadric.optim.Muon,
     }
     for name, kind in kinds.items():
         assert isinstance(quadric.optim.create(name, objective), kind), name

@@ -61,8 +61,7 @@ class Muon(torch.optim.Optimizer):
             _check_matrices(param_group)
             super().add_param_group(param_group)
             return
-        given = param_group["params"]
-        tensors = [given] if isinstance(given, Tensor) else list(given)
+        tensors = _tensors(param_group["params"])
         matrices = [p for p in tensors if p.dim() >= 2 and id(p) not in self._embeddings]
         taken = {id(p) for p in matrices}
         for orthogonal, part in ((True, matrices), (False, [p for p in tensors if id(p) not in taken])):
@@ -143,9 +142,14 @@ def _check(lr: float, weight_decay: float, momentum: float, betas: tuple[float, 
             raise ValueError(f"Expected {name} in [0, 1), got {value!r}.")
 
 
+def _tensors(params: Any) -> list[Tensor]:
+    """What torch takes for a group's parameters, (name, tensor) pairs included, as a list of tensors."""
+    given = [params] if isinstance(params, Tensor) else list(params)
+    return [p[1] if isinstance(p, tuple) else p for p in given]
+
+
 def _check_matrices(group: dict[str, Any]) -> None:
-    tensors = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-    group["params"] = tensors
+    group["params"] = tensors = _tensors(group["params"])
     vectors = [list(p.shape) for p in tensors if p.dim() < 2]
     if group["orthogonal"] and vectors:
         raise ValueError(

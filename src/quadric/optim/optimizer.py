@@ -214,17 +214,17 @@ class CurvatureOptimizer(torch.optim.Optimizer):
         for name in expected - {"random"}:
             setattr(self, name, copy(numbers[name]))
         super().load_state_dict({k: v for k, v in state_dict.items() if k != "quadric"})
-        self._undo_casts(state_dict)
+        self._own(state_dict)
         torch.set_rng_state(numbers["random"].cpu())
 
-    def _undo_casts(self, state_dict: dict[str, Any]) -> None:
-        """Give state tensors their saved dtypes again: torch casts them to those of the parameters."""
+    def _own(self, state_dict: dict[str, Any]) -> None:
+        """State tensors as saved, in memory of their own: torch shares them and casts them to the parameters' dtype."""
         saved = [i for group in state_dict["param_groups"] for i in group["params"]]
         tensors = [p for group in self.param_groups for p in group["params"]]
         for i, p in zip(saved, tensors, strict=True):
             for name, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor) and self.state[p][name].dtype != value.dtype:
-                    self.state[p][name] = value.detach().clone().to(p.device)
+                if isinstance(value, Tensor):
+                    self.state[p][name] = value.detach().to(p.device, copy=True)
 
 
 def _check_settings(settings: dict[str, Any]) -> None:

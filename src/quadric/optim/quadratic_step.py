@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,42 +17,45 @@ from quadric.optim.model import LocalModel, Vector
 from quadric.optim.optimizer import CurvatureOptimizer, Rejection, StepReport, Weights
 
 
+FASTEST = 1.2
+"""The factor by which a changes in one step at most, but for the cap."""
+MODEL_MEMORY, LOSS_MEMORY = 0.95, 0.9
+"""Weights of the past in the means of the model, and of the loss and its slope."""
+
+
 @dataclass
 class StepSize:
-    """a, and the running means that it follows; `remember` weighs the past of model and loss."""
+    """a, and the running means that it follows; their start's bias cancels in the ratios."""
 
     value: float = 0.0
     wanted: float = 0.0
     curvature: float = 0.0
-    model_weight: float = 0.0
     loss: float = 0.0
     slope: float = 0.0
-    loss_weight: float = 0.0
+    seen: bool = False
+    """Whether there has been a model along a last direction."""
 
     def see_model(self, slope: float, curvature: float) -> None:
-        """Take note of g′ᵀd and dᵀG′d, d the last direction: this batch wanted a D + g′ᵀd of D."""
-        self.wanted = 0.95 * self.wanted + 0.05 * (self.value * curvature + slope)
-        self.curvature = 0.95 * self.curvature + 0.05 * curvature
-        self.model_weight = 0.95 * self.model_weight + 0.05
+        """Take note of g′ᵀd and dᵀG′d, d the last direction: this batch wanted (a D + g′ᵀd) / D of it."""
+        keep, take = MODEL_MEMORY, 1 - MODEL_MEMORY
+        self.wanted = keep * self.wanted + take * (self.value * curvature + slope)
+        self.curvature = keep * self.curvature + take * curvature
+        self.seen = True
 
     def see_loss(self, loss: float, slope: float) -> None:
         """Take note of f and gᵀd, d the new direction."""
-        self.loss = 0.9 * self.loss + 0.1 * loss
-        self.slope = 0.9 * self.slope + 0.1 * slope
-        self.loss_weight = 0.9 * self.loss_weight + 0.1
+        keep, take = LOSS_MEMORY, 1 - LOSS_MEMORY
+        self.loss = keep * self.loss + take * loss
+        self.slope = keep * self.slope + take * slope
 
     def move(self, share: float) -> float:
         """a for the new direction."""
-        if self.model_weight:
+        if self.seen:
             target = self.wanted / self.curvature if self.curvature > 0 else self.value
             self.value = min(max(target, self.value / FASTEST), self.value * FASTEST)
         if self.slope > 0 and self.loss > 0:
             self.value = min(self.value, share * self.loss / self.slope)
         return self.value
-
-
-FASTEST = 1.2
-"""The factor by which a changes in one step at most, but for the cap."""
 
 
 class QuadraticStep(CurvatureOptimizer):
@@ -116,17 +120,19 @@ class QuadraticStep(CurvatureOptimizer):
             raise Rejection("the loss is not finite", model.loss)
         if not squares_finite(gradient):
             raise Rejection("the gradient is not finite, or its square is not", model.loss)
-        known = [w for w in weights.tensors if "direction" in self.state[w]]
-        last = None
-        if known:
-            last = self._along(model, [self.state[w].get("direction", torch.zeros_like(w)) for w in weights.tensors])
+        begun = self.size.value > 0
+        if begun:
+            self.size.see_model(*self._along(model, self._last(weights)))
+        wrapped = None if begun else deepcopy(self.wrapped.state_dict())
         d = self._direction(weights, gradient)
-        if last is not None:
-            self.size.see_model(*last)
-        slope = float(torch.stack([(g * v).sum(dtype=torch.float64) for g, v in zip(gradient, d, strict=True)]).sum())
-        if last is None:
-            slope, curvature = self._along(model, d)
-            self.size.value = slope / curvature if curvature > 0 and slope > 0 else 0.0
+        slope = _dot(gradient, d)
+        if wrapped is not None:
+            try:
+                _, curvature = self._along(model, d)
+            except Rejection:
+                self.wrapped.load_state_dict(wrapped)
+                raise
+            self.size.value = max(slope / curvature, 0.0) if curvature > 0 else 0.0
         self.size.see_loss(float(model.loss), slope)
         a = self.size.move(self.share)
         with torch.no_grad():
@@ -135,6 +141,14 @@ class QuadraticStep(CurvatureOptimizer):
             self.state[w]["direction"] = v
         self.steps += 1
         return model.loss, StepReport(float(model.loss), step_size=a, products=model.products)
+
+    def _last(self, weights: Weights) -> Vector:
+        """The last direction; zero where a parameter is new."""
+        states = [self.state[w] for w in weights.tensors]
+        return [
+            s["direction"] if "direction" in s else torch.zeros_like(w)
+            for s, w in zip(states, weights.tensors, strict=True)
+        ]
 
     def _along(self, model: LocalModel, direction: Vector) -> tuple[float, float]:
         """gᵀd and dᵀGd on this batch."""
@@ -165,11 +179,11 @@ class QuadraticStep(CurvatureOptimizer):
         return d
 
     @property
-    def _size_state(self) -> dict[str, float]:
+    def _size_state(self) -> dict[str, Any]:
         return dict(vars(self.size))
 
     @_size_state.setter
-    def _size_state(self, state: dict[str, float]) -> None:
+    def _size_state(self, state: dict[str, Any]) -> None:
         vars(self.size).update(state)
 
     @property
@@ -178,4 +192,8 @@ class QuadraticStep(CurvatureOptimizer):
 
     @_wrapped_state.setter
     def _wrapped_state(self, state: dict[str, Any]) -> None:
-        self.wrapped.load_state_dict(state)
+        self.wrapped.load_state_dict(deepcopy(state))
+
+
+def _dot(a: Vector, b: Vector) -> float:
+    return float(torch.stack([(x * y).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True)]).sum())

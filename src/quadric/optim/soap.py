@@ -118,9 +118,8 @@ class SOAP(AdaptiveOptimizer):
             old: Tensor = state[f"basis_{i}"]
             image = state[f"moment_{i}"] @ old
             order = (old * image).sum(0).argsort(descending=True)
-            new = torch.linalg.qr(image[:, order]).Q
-            turn: Sides = [None] * state["square"].dim()
-            turn[i] = new.T @ old
+            new: Tensor = torch.linalg.qr(image[:, order]).Q
             state[f"basis_{i}"] = new
             state["square"] = state["square"].index_select(i, order)
-            state["gradient"] = along(state["gradient"], turn)
+            back, forth = ([q if j == i else None for j in range(state["square"].dim())] for q in (old, new))
+            state["gradient"] = along(along(state["gradient"], back), forth, transposed=True)
