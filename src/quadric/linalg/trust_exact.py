@@ -56,9 +56,7 @@ def _on_boundary(
     blocked = float(torch.where(zero, coefficients, 0.0).norm())
     norm = float(coefficients.norm())
     if blocked <= 8 * torch.finfo(values.dtype).eps * norm and float(rest.norm()) <= radius:
-        if not bool(zero.any()) or values[0] > 8 * floor:
-            return rest, least, INTERIOR
-        if least == 0.0:  # singular and consistent: nothing to gain along the null space
+        if least <= floor:  # singular and consistent: nothing to gain along the null space
             return rest, 0.0, INTERIOR
         rest[0] = math.copysign(math.sqrt(max(radius**2 - float(rest @ rest), 0.0)), -float(coefficients[0]))
         return rest, least, HARD

@@ -130,6 +130,22 @@ def test_a_levenberg_marquardt_step_solves_the_damped_normal_equations():
     assert damping[0] > 0
 
 
+def test_the_scale_of_levenberg_marquardt_never_shrinks():
+    """Two steps on the boundary, the second with D the larger of both points' column norms."""
+
+    def residuals(x):
+        return torch.stack([x[0] ** 3, 5 * x[0] * x[1] + x[1], x[1] ** 2 - 3])
+
+    x0 = torch.tensor([2.0, 1.5], dtype=F64)
+    iterates, _ = path(residuals, x0, method="levenberg-marquardt", options={"maxiter": 2, "factor": 0.05})
+    first, second = (torch.func.jacrev(residuals)(x).norm(dim=0) for x in iterates[:2])
+    assert (second < first).any()
+    radius = 0.05 * float((first * x0).norm())
+    p = iterates[2] - iterates[1]
+    length = float((torch.maximum(first, second) * p).norm())
+    assert length == pytest.approx(radius, rel=1e-8) or length == pytest.approx(2 * radius, rel=1e-8)
+
+
 def test_levenberg_marquardt_does_not_mind_the_units_of_x():
     units = torch.tensor([1e4, 1e-3], dtype=F64)
 
@@ -259,6 +275,9 @@ def test_a_function_without_a_minimum_ends_with_a_reason(method):
     assert not np.isnan(found.fun)
     assert torch.isfinite(found.x).all()
     assert found.success == METHODS[method].residuals
+    if not found.success:
+        assert (found.status, found.fun < -1e10) == (3, True)
+        assert "unbounded below" in found.message
 
 
 def test_functions_that_are_nan_beyond_a_wall_are_minimised_before_it():

@@ -28,7 +28,7 @@ def curveball(
     `nhev` counts its passes beyond the gradient. To see f and the gradient where it is costs one of each a step more.
     """
     function = start.function
-    counted = _Calls(function._fun, function.args)
+    counted = _Calls(function.fun, function.args)
     objective = Objective.of(counted, function.given(start.x))
     optimizer = CurveBall(objective, learning_rate, damping, momentum, step_size)
     yield Iterate(start)

@@ -41,7 +41,7 @@ class Function:
         self.space = Space.euclidean(self.n, start.dtype, start.device)
         self.start = start.reshape(-1)
         self.args = args if isinstance(args, tuple) else (args,)
-        self._fun, self._jac, self._hess, self._hessp = fun, jac or None, hess, hessp
+        self.fun, self._jac, self._hess, self._hessp = fun, jac or None, hess, hessp
         self.in_numpy = not self.tensors and self._jac is not None
         self.nfev = self.njev = self.nhev = 0
 
@@ -52,7 +52,7 @@ class Function:
             return True
         if self.in_numpy or self._jac is True:
             return False
-        out = self._fun(self.given(self.start).requires_grad_(), *self.args)
+        out = self.fun(self.given(self.start).requires_grad_(), *self.args)
         return isinstance(out, Tensor) and out.requires_grad
 
     def at(self, x: Tensor) -> Point:
@@ -94,7 +94,7 @@ class Function:
             with torch.enable_grad():
                 out = self._call(leaf)
         else:
-            out = self._fun(given, *self.args)
+            out = self.fun(given, *self.args)
             if self._jac is True:
                 out, given_jac = self._pair(out)
         value = self._output(out)
@@ -110,7 +110,7 @@ class Function:
 
     def _call(self, leaf: Tensor) -> Any:
         try:
-            return self._fun(leaf, *self.args)
+            return self.fun(leaf, *self.args)
         except (RuntimeError, TypeError) as error:
             if self.tensors or not any(word in str(error) for word in ("numpy()", "must be Tensor", "received an inv")):
                 raise
@@ -152,7 +152,7 @@ class Function:
 
     def objective(self, x: Tensor) -> Objective:
         """f near a point, for products."""
-        return Objective.of(lambda at: self._fun(at, *self.args), self.given(x))
+        return Objective.of(lambda at: self.fun(at, *self.args), self.given(x))
 
     def hessian(self, point: Point) -> LinearOperator:
         """∇²f at a point as an operator whose products are counted."""

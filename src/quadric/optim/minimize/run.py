@@ -94,7 +94,7 @@ def drive(iterates: Iterator[Iterate], function: Function, limits: Limits, callb
             try:
                 iterate = next(iterates)
             except Stopped as stop:
-                iterate = best = best if stop.point is None else Iterate(stop.point)
+                best = best if stop.point is None else Iterate(stop.point)
                 reason = stop.reason if stop.reason.startswith("f ") else stop.reason[0].upper() + stop.reason[1:]
                 verdict = stop.status, f"{reason}. {_best_seen(best, limits)}"
             else:
