@@ -180,11 +180,11 @@ def largest_eigenvalue(curvature: Matrix, metric: Matrix, cutoff: float = 1e-10)
 
 
 def _larger_of_two(c: list[list[float]], m: list[list[float]]) -> float | None:
-    """The larger root μ of det(C − μM) = 0; None where the two directions are too close to dependent for that.
+    """The larger root μ of det(C − μM) = 0; None where the directions are near dependent or of very unequal lengths.
 
     Scaled to M = [[1, r], [r, 1]], which has eigenvectors (1, ±1).
     """
-    if not (m[0][0] > 0 and m[1][1] > 0):
+    if not min(m[0][0], m[1][1]) > 1e-6 * max(m[0][0], m[1][1]):
         return None
     first, second = math.sqrt(m[0][0]), math.sqrt(m[1][1])
     r = m[0][1] / (first * second)
