@@ -72,7 +72,7 @@ def _of_fisher(operator: Fisher) -> str | None:
     if problem is None:
         v = gaussian(operator.space, 1, seeded(0)).squeeze(1)
         first, second = operator @ v, operator @ v
-        if float((first - second).norm()) > ROUNDING * torch.finfo(operator.dtype).eps * float(first.norm()):
+        if float((first - second).norm()) > ROUNDING * _rounding(operator) * float(first.norm()):
             problem = (
                 "The products of this Fisher differ from one reading of the data to the next: its draws go by the "
                 "order of the examples, which must stay. Give a loader with shuffle=False, or a list of batches."
@@ -83,7 +83,7 @@ def _of_fisher(operator: Fisher) -> str | None:
 
 def _of_readings(operator: Curvature[Any]) -> str | None:
     first, second = read(operator), read(operator)
-    allowed = ROUNDING * torch.finfo(operator.space.dtype).eps
+    allowed = ROUNDING * _rounding(operator)
     if not all(map(torch.isfinite, (torch.tensor([first.loss, second.loss]).sum(), first.gradient.sum()))):
         return f"The loss over the data is {first.loss}, or its gradient is not finite: there is no curvature to see."
     change = float((first.gradient - second.gradient).norm())
@@ -99,3 +99,8 @@ def _of_readings(operator: Curvature[Any]) -> str | None:
         "An iterative algorithm needs the same examples each time (their order is free): switch off random "
         "augmentation and drop_last, or give a list of batches; BatchNorm in train mode needs the same batches too."
     )
+
+
+def _rounding(operator: Curvature[Any]) -> float:
+    """The machine epsilon of the parameters' least precise dtype."""
+    return max(torch.finfo(dtype).eps for dtype in operator.space.dtypes)

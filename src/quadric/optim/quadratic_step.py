@@ -16,7 +16,6 @@ from quadric.optim.adaptive import plain, squares_finite
 from quadric.optim.model import LocalModel, Vector
 from quadric.optim.optimizer import CurvatureOptimizer, Rejection, StepReport, Weights
 
-
 FASTEST = 1.2
 """The factor by which a changes in one step at most, but for the cap."""
 MODEL_MEMORY, LOSS_MEMORY = 0.95, 0.9
