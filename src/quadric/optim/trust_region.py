@@ -137,6 +137,10 @@ class TrustRegion(CurvatureOptimizer):
             raise Rejection("the curvature is not finite", model.loss)
         values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
         coefficients = vectors.T @ g.double()
+        # where C is singular, as Gauss–Newton matrices are, rounding errors of g must not be followed to the boundary
+        rounding = 64 * torch.finfo(g.dtype).eps
+        values[values.abs() <= rounding * values.abs().max()] = 0.0
+        coefficients[(values == 0) & (coefficients.abs() <= rounding * coefficients.norm())] = 0.0
         return lambda radius: in_eigenbasis(values, vectors, coefficients, radius)
 
     def _solved(
