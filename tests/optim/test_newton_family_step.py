@@ -13,7 +13,7 @@ from oracles import newton as dense
 from quadric.optim import BFGS, DFP, LBFGS, SR1, LevenbergMarquardt, Newton, NewtonCG, SaddleFreeNewton, TrustRegion
 
 
-def run_both(problem, make, reference, steps=8, micro=1, rtol=1e-9, groups=None):
+def run_both(problem, make, reference, steps=4, micro=1, rtol=1e-9, groups=None):
     """Step both and compare weights, loss, λ, reductions and buffers; returns the optimiser and the reference.
 
     Each step of the reference begins at the optimiser's weights, so that rounding errors do not add up.
@@ -75,10 +75,9 @@ NEWTON = [
 
 @pytest.mark.parametrize("structure", ["full", "diagonal", "block-diagonal", "low-rank"])
 @pytest.mark.parametrize(("problem", "curvature"), NEWTON)
-@pytest.mark.parametrize("correction", [0.0, 0.1])
-def test_newton_as_given(problem, curvature, structure, correction):
+def test_newton_as_given(problem, curvature, structure):
     """w ← w − η [(K + λI)⁻¹ + αI] g; λ beyond the Hessian's negative eigenvalues."""
-    options = {"damping": 12.0, "correction": correction, "weight_decay": 0.02, "lr": 0.7, "adapt": False}
+    options = {"damping": 12.0, "correction": 0.1, "weight_decay": 0.02, "lr": 0.7, "adapt": False}
     run_both(
         problem,
         lambda o: Newton(o, curvature=curvature, structure=structure, rank=1_000, **options),
@@ -134,7 +133,9 @@ def test_newton_with_kronecker_factors(fisher):
         g = quadric_gradient(model, loss_fn, batch)
         before = flat(model)
         optimizer.step(objective.on(batch))
-        assert_close(flat(model) - before, -torch.linalg.solve(matrix + 0.3 * torch.eye(len(g), dtype=g.dtype), g), 1e-9)
+        assert_close(
+            flat(model) - before, -torch.linalg.solve(matrix + 0.3 * torch.eye(len(g), dtype=g.dtype), g), 1e-9
+        )
 
 
 def quadric_gradient(model, loss_fn, batch):
@@ -160,16 +161,15 @@ def test_levenberg_marquardt(problem, options):
         {},
         {"damping": 0.3, "weight_decay": 0.02, "lr": 0.8},
         {"damping": 0.3, "adapt": False},
-        {"damping": 3.0, "adapt": False, "weight_decay": 0.02, "lr": 0.8},
     ],
-    ids=["default", "damped", "as-given", "as-given-decayed"],
+    ids=["default", "damped", "as-given"],
 )
 def test_newton_cg(problem, curvature, options):
     run_both(
         problem,
         lambda o: NewtonCG(o, curvature=curvature, max_iterations=7, **options),
         lambda m, f: dense.DenseNewtonCG(m, f, curvature, 7, **options),
-        steps=6,
+        steps=4,
     )
 
 
@@ -231,7 +231,7 @@ def test_a_preconditioner_of_one_s_own_changes_the_way_not_the_goal(precondition
 # ── saddle-free Newton, trust region ─────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("problem", ["mlp", "mlp-squared-error", "cnn-batch-norm"])
+@pytest.mark.parametrize("problem", ["mlp", "cnn-batch-norm"])
 @pytest.mark.parametrize("subspace", [1, 6, 100])
 @pytest.mark.parametrize(
     "options",
@@ -244,11 +244,11 @@ def test_saddle_free_newton(problem, subspace, options):
         problem,
         lambda o: SaddleFreeNewton(o, subspace=subspace, **options),
         lambda m, f: dense.DenseSaddleFree(m, f, subspace, **options),
-        steps=6,
+        steps=4,
     )
 
 
-@pytest.mark.parametrize("problem", ["mlp", "mlp-squared-error", "cnn-batch-norm"])
+@pytest.mark.parametrize("problem", ["mlp", "cnn-batch-norm"])
 @pytest.mark.parametrize("curvature", ["hessian", "ggn"])
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "steihaug"])
 @pytest.mark.parametrize(
@@ -263,11 +263,11 @@ def test_trust_region(problem, curvature, exact, options):
             o, curvature=curvature, exact_below=1_000 if exact else 1, max_iterations=10, tol=0.1, **options
         ),
         lambda m, f: dense.DenseTrustRegion(m, f, curvature, exact=exact, limit=10, **options),
-        steps=6,
+        steps=4,
     )
     assert optimizer.radius == pytest.approx(reference.radius, rel=1e-6)
     if (problem, curvature, options) == ("cnn-batch-norm", "hessian", {"radius": 20.0}):
-        assert reference.attempts > 6, "no step was taken back here"
+        assert reference.attempts > 4, "no step was taken back here"
 
 
 # ── quasi-Newton ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -284,7 +284,7 @@ def test_quasi_newton_without_a_line_search(problem, method, options):
         problem,
         lambda o: kind(o, line_search=None, **options),
         lambda m, f: dense.DenseQuasiNewton(m, f, getattr(dense, update), **options),
-        steps=8,
+        steps=6,
     )
 
 
@@ -324,7 +324,9 @@ def test_groups_and_micro_batches(make, reference, order, micro):
 
 
 def least_squares_textbook(jacobian, residuals, damping):
-    return -torch.linalg.solve(jacobian.T @ jacobian + damping * torch.eye(jacobian.shape[1], dtype=jacobian.dtype), jacobian.T @ residuals)
+    return -torch.linalg.solve(
+        jacobian.T @ jacobian + damping * torch.eye(jacobian.shape[1], dtype=jacobian.dtype), jacobian.T @ residuals
+    )
 
 
 def test_levenberg_marquardt_on_residuals_is_the_textbook_s():

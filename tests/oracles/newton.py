@@ -127,7 +127,7 @@ class DenseNewton(DenseStepper):
         k = self.structure(self.matrix(self.curvature, batches))
         if self.adapt:
             self.damping.look(g, k, self.last)
-        for _ in range(8):
+        for _ in range(12):
             newton = torch.linalg.solve(k + self.damping.value * torch.eye(len(g), dtype=g.dtype), g)
             alpha = self.correction
             if self.adapt and alpha:
@@ -242,7 +242,7 @@ class DenseSaddleFree(DenseStepper):
         if self.adapt:
             self.damping.look(g, h, self.last)
         start = self.value(batches)
-        for _ in range(8):
+        for _ in range(12):
             step = -self.lr * self.solved(g, h)
             if not self.adapt:
                 return step

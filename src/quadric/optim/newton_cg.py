@@ -182,12 +182,13 @@ class NewtonCG(DampedOptimizer):
             if not value_there < value:
                 break
             step, value = earlier, value_there
+        rounding = model.rounding
         found = armijo(
             lambda share: value if share == 1.0 else trial.value(unflatten(step), share),
             start,
             inner(model.gradient, step),
             c1=SUFFICIENT,
-            noise=8 * torch.finfo(model.loss.dtype).eps * abs(start),
+            noise=rounding,
         )
         if found.alpha == 0 and found.reason not in (NOISE, NOT_DESCENT):
             trial.back()
