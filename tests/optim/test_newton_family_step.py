@@ -13,12 +13,13 @@ from oracles import newton as dense
 from quadric.optim import BFGS, DFP, LBFGS, SR1, LevenbergMarquardt, Newton, NewtonCG, SaddleFreeNewton, TrustRegion
 
 
-def run_both(problem, make, reference, steps=4, micro=1, rtol=1e-9, groups=None):
+def run_both(problem, make, reference, steps=4, micro=1, rtol=1e-9, groups=None, same=False):
     """Step both and compare weights, loss, λ, reductions and buffers; returns the optimiser and the reference.
 
     Each step of the reference begins at the optimiser's weights, so that rounding errors do not add up.
     """
     model, loss_fn, batches = PROBLEMS[problem]()
+    batches = batches[:1] * len(batches) if same else batches
     twin = copy.deepcopy(model)
     objective = quadric.Objective(model, loss_fn)
     optimizer, twin_steps = make(groups(model) if groups else objective), reference(twin, loss_fn)
@@ -173,6 +174,19 @@ def test_newton_cg(problem, curvature, options):
     )
 
 
+@pytest.mark.parametrize("adapt", [False, True])
+def test_newton_cg_starts_from_95_hundredths_of_the_last_solution(adapt):
+    """Short steps on one batch: the last solution is still a good start."""
+    options = {"damping": 1.0, "lr": 0.2, "adapt": adapt}
+    _, reference = run_both(
+        "mlp",
+        lambda o: NewtonCG(o, max_iterations=3, **options),
+        lambda m, f: dense.DenseNewtonCG(m, f, "ggn", 3, **options),
+        same=True,
+    )
+    assert reference.warmed == 3
+
+
 def test_newton_cg_meets_all_its_ways_in_these_tests():
     """Negative curvature, the iteration limit, a shorter step, an earlier iterate."""
     seen = set()
@@ -286,6 +300,20 @@ def test_quasi_newton_without_a_line_search(problem, method, options):
         lambda m, f: dense.DenseQuasiNewton(m, f, getattr(dense, update), **options),
         steps=6,
     )
+
+
+@pytest.mark.parametrize("method", [(BFGS, "bfgs"), (DFP, "dfp"), (SR1, "sr1")], ids=lambda m: m[1])
+def test_quasi_newton_damps_less_where_the_next_batch_agrees(method):
+    """On one batch again and again δ leaves its bounds' upper end."""
+    kind, update = method
+    _, reference = run_both(
+        "mlp",
+        lambda o: kind(o, line_search=None),
+        lambda m, f: dense.DenseQuasiNewton(m, f, getattr(dense, update)),
+        steps=9,
+        same=True,
+    )
+    assert min(reference.shares) < 4
 
 
 GROUP_LR = {"0": 0.5, "2": 1.0, "4": 0.2}

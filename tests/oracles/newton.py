@@ -154,6 +154,7 @@ class DenseNewtonCG(DenseStepper):
         super().__init__(model, loss_fn, **options)
         self.curvature, self.iterations, self.warm, self.power = curvature, iterations, warm, power
         self.solution: Tensor | None = None
+        self.warmed = 0
         self.stopped = ""
 
     def direction_taken(self, batches):
@@ -180,6 +181,7 @@ class DenseNewtonCG(DenseStepper):
         x = torch.zeros_like(b)
         if self.warm and self.solution is not None and model(self.warm * self.solution) < 0 < b @ self.solution:
             x = self.warm * self.solution
+            self.warmed += 1
         values, kept, mark = [model(x)], deque(maxlen=5), 1
         r = b - a @ x
         p, largest = m @ r, 0.0
@@ -337,7 +339,7 @@ class DenseQuasiNewton(DenseStepper):
 
     def __init__(self, model, loss_fn, update, **options):
         super().__init__(model, loss_fn, **options)
-        self.update, self.h = update, None
+        self.update, self.h, self.shares = update, None, []
         self.mean = self.weight = self.top = self.bottom = self.curvature = 0.0
 
     def direction_taken(self, batches):
@@ -346,6 +348,7 @@ class DenseQuasiNewton(DenseStepper):
             self.bottom = 0.9 * self.bottom + 0.1 * self.curvature
             self.top = 0.9 * self.top + 0.1 * (self.curvature - (g @ self.last).item())
         share = min(max(8 * (1 - (self.top / self.bottom if self.bottom > 0 else 0.0)), 0.3), 4.0)
+        self.shares.append(share)
         d = -g / max(1.0, g.abs().sum().item()) if self.h is None else -self.h @ g
         d = d if d @ g < 0 else -d
         if self.update is sr1 and self.weight:

@@ -113,7 +113,7 @@ class NewtonCG(DampedOptimizer):
             predicted = -model.change(operator, step)
             if 0 < search.alpha < 1:
                 self.damping.increase()  # short steps keep the model's word whatever it is worth
-            elif search.alpha == 1:
+            elif search.alpha == 1 and abs(predicted) > model.rounding:
                 self.damping.learn(actual / predicted if predicted > 0 else -math.inf)
         else:
             step = model.scaled(candidates[0])
