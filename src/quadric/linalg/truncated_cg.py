@@ -117,6 +117,7 @@ class _Run:
         """The first direction."""
         self.p = self._preconditioned().clone()
         self.rz = self.first = float(torch.dot(self.r, self.p))
+        self.square = float(torch.dot(self.p, self.p))
         if not math.isfinite(self.rz):
             raise ValueError("A product of the operator or the preconditioner is not finite: there is no system.")
         if self.rz < 0:
@@ -130,7 +131,7 @@ class _Run:
     def step(self, progress: float) -> None:
         """One iteration."""
         ap = self.image(self.p)
-        curvature, square = torch.stack([torch.dot(self.p, ap), torch.dot(self.p, self.p)]).tolist()
+        curvature, square = float(torch.dot(self.p, ap)), self.square
         if not math.isfinite(curvature):
             raise ValueError("A product of the operator is not finite: there is no system to solve.")
         eps = torch.finfo(ap.dtype).eps
@@ -151,7 +152,10 @@ class _Run:
         self.iterations += 1
         z = self._preconditioned()
         rz = float(torch.dot(self.r, z))
-        self.p.mul_(rz / self.rz).add_(z)
+        beta = rz / self.rz
+        torch.add(z, self.p, alpha=beta, out=self.p)
+        plain = self.preconditioner is None  # then r is orthogonal to the last p
+        self.square = rz + beta * beta * square if plain else float(torch.dot(self.p, self.p))
         self.rz = rz
         self._judge(progress, eps)
 

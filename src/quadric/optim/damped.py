@@ -37,10 +37,10 @@ class DampedOptimizer(CurvatureOptimizer):
         g = model.gradient
         squared = inner(g, g)
         if squared > 0:
-            self.damping.see(inner(g, operator @ g) / squared)
+            self.damping.see(model.quadratic(operator, g) / squared)
         last = self._last(model)
         if last is not None:
-            self.damping.compare(inner(g, last), inner(last, operator @ last))
+            self.damping.compare(inner(g, last), model.quadratic(operator, last))
 
     def _last(self, model: OperatorModel) -> Tensor | None:
         """The last step."""

@@ -18,7 +18,7 @@ from quadric.optim.operator_model import OperatorModel, check_combination, inner
 from quadric.optim.optimizer import Rejection, StepReport, Weights
 from quadric.optim.trial import Trial
 
-ATTEMPTS = 8
+ATTEMPTS = 12
 """Steps tried, each with more damping than the one before, until the loss falls."""
 
 
@@ -78,14 +78,14 @@ class Newton(DampedOptimizer):
         if self.adapt:
             self._look(model, operator)
         trial = Trial(closure, weights)
-        start = float(model.loss) + weights.decay_loss()
+        start, rounding = float(model.loss) + weights.decay_loss(), model.rounding
         for _ in range(ATTEMPTS if self.adapt else 1):
             damping = self.damping.value
             direction = self._solve(model, operator)
             step = model.scaled(direction)
             predicted = -model.change(operator, step) if self.adapt else None
             value = trial.value(model.objective.space.unflatten(step)) if self.adapt else None
-            if value is None or value < start or (value == start and predicted == 0):
+            if value is None or value <= start + rounding:
                 break
             trial.back()
             self._less_trust()
@@ -96,7 +96,8 @@ class Newton(DampedOptimizer):
             trial.move(model.objective.space.unflatten(step))
         else:
             actual = start - value
-            self._learn(actual, predicted)
+            if predicted is not None and abs(predicted) > rounding:
+                self._learn(actual / predicted)
         trial.keep()
         self._stepped(model, step)
         report = StepReport(
@@ -131,9 +132,7 @@ class Newton(DampedOptimizer):
         slope, curvature = inner(g, g) - inner(image, newton), inner(g, image)
         return min(self.correction, max(slope, 0.0) / curvature) if curvature > 0 else self.correction
 
-    def _learn(self, actual: float, predicted: float | None) -> None:
-        assert predicted is not None
-        ratio = actual / predicted if predicted > 0 else -math.inf
+    def _learn(self, ratio: float) -> None:
         before = self.damping.scale
         self.damping.learn(ratio)
         self.correction *= before / self.damping.scale

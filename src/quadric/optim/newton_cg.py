@@ -113,7 +113,7 @@ class NewtonCG(DampedOptimizer):
             predicted = -model.change(operator, step)
             if 0 < search.alpha < 1:
                 self.damping.increase()  # short steps keep the model's word whatever it is worth
-            elif search.alpha == 1:
+            elif search.alpha == 1 and abs(predicted) > model.rounding:
                 self.damping.learn(actual / predicted if predicted > 0 else -math.inf)
         else:
             step = model.scaled(candidates[0])
@@ -182,12 +182,13 @@ class NewtonCG(DampedOptimizer):
             if not value_there < value:
                 break
             step, value = earlier, value_there
+        rounding = model.rounding
         found = armijo(
             lambda share: value if share == 1.0 else trial.value(unflatten(step), share),
             start,
             inner(model.gradient, step),
             c1=SUFFICIENT,
-            noise=8 * torch.finfo(model.loss.dtype).eps * abs(start),
+            noise=rounding,
         )
         if found.alpha == 0 and found.reason not in (NOISE, NOT_DESCENT):
             trial.back()

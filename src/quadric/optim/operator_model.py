@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,8 +53,8 @@ class OperatorModel:
             raise Rejection("the loss is not finite", model.loss)
         objective = closure.objective.narrowed(weights.moved)
         flat = objective.space.flatten(gradient)
-        if not bool(torch.isfinite(flat).all()):
-            raise Rejection("the gradient is not finite", model.loss)
+        if not math.isfinite(inner(flat, flat)):
+            raise Rejection("the gradient, or the square of its norm, is not finite", model.loss)
         return cls(closure, weights, objective, model.loss, flat)
 
     def structured(self, curvature: str, structure: str, *, rank: int = 20, seed: int = 0) -> LinearOperator:
@@ -94,9 +95,21 @@ class OperatorModel:
         parts = self.objective.space.unflatten(direction)
         return self.objective.space.flatten([lr * p for lr, p in zip(self.weights.lr, parts, strict=True)])
 
+    def quadratic(self, operator: LinearOperator, vector: Tensor) -> float:
+        """vᵀA v. Raises Rejection where it is not finite. Cost: one product."""
+        value = inner(vector, operator @ vector)
+        if not math.isfinite(value):
+            raise Rejection("the curvature is not finite", self.loss)
+        return value
+
+    @property
+    def rounding(self) -> float:
+        """Differences of F within this are rounding errors."""
+        return 8 * torch.finfo(self.loss.dtype).eps * abs(float(self.loss) + self.weights.decay_loss())
+
     def change(self, operator: LinearOperator, step: Tensor) -> float:
         """m(s) − f = gᵀs + ½ sᵀA s. Cost: one product."""
-        return inner(self.gradient, step) + 0.5 * inner(step, operator @ step)
+        return inner(self.gradient, step) + 0.5 * self.quadratic(operator, step)
 
 
 def inner(a: Tensor, b: Tensor) -> float:

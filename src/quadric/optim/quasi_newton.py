@@ -111,9 +111,10 @@ class QuasiNewton(CurvatureOptimizer):
             found = self._search(along, value, inner(here.gradient, step), exact)
             if found.alpha == 0:
                 along.trial.back()
-                approximation.reset()
-                if i == 0 and found.reason != NOISE and bool(here.gradient.any()):
-                    raise Rejection(found.reason, model.loss)
+                if bool(step.any()):
+                    approximation.reset()
+                    if i == 0 and found.reason != NOISE:
+                        raise Rejection(found.reason, model.loss)
                 break
             value = found.value
             here = replace(here, gradient=self._taken(here, approximation, along, found, exact))

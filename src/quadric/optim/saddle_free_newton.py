@@ -19,7 +19,7 @@ from quadric.optim.operator_model import OperatorModel
 from quadric.optim.optimizer import Rejection, StepReport, Weights
 from quadric.optim.trial import Trial
 
-ATTEMPTS = 8
+ATTEMPTS = 12
 """Steps tried, each with more damping than the one before, until the loss falls."""
 
 KICK = 1e-3
@@ -74,7 +74,7 @@ class SaddleFreeNewton(DampedOptimizer):
         if self.adapt:
             self._look(model, operator)
         start = float(model.loss) + weights.decay_loss()
-        rounding = 8 * torch.finfo(model.loss.dtype).eps * abs(start)
+        rounding = model.rounding
         trial = Trial(closure, weights)
         predicted = actual = None
         for direction in self._directions(model, operator, start):
@@ -86,7 +86,8 @@ class SaddleFreeNewton(DampedOptimizer):
             predicted = -model.change(operator, step)
             actual = start - trial.value(model.objective.space.unflatten(step))
             if actual >= -rounding:
-                self.damping.learn(actual / predicted if predicted else 1.0)
+                if abs(predicted) > rounding:
+                    self.damping.learn(actual / predicted)
                 break
             trial.back()
             self.damping.increase()

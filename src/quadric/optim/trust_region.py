@@ -84,7 +84,7 @@ class TrustRegion(CurvatureOptimizer):
         solve = self._solver(model, operator)
         trial = Trial(closure, weights)
         start = float(model.loss) + weights.decay_loss()
-        rounding = 8 * torch.finfo(model.loss.dtype).eps * abs(start)
+        rounding = model.rounding
         for _ in range(ATTEMPTS):
             found = self._solved(model, solve, radius)
             step = model.scaled(found.step)
@@ -118,11 +118,11 @@ class TrustRegion(CurvatureOptimizer):
         """Δ, after this batch's model has been asked about the last step; the first Δ where there is none."""
         g = model.gradient
         if self.radius is None:
-            norm, curvature = float(g.norm()), abs(inner(g, operator @ g))
-            return norm**3 / curvature if curvature > 0 and math.isfinite(curvature) else 1.0
+            norm, curvature = float(g.norm()), abs(model.quadratic(operator, g))
+            return norm**3 / curvature if curvature > 0 else 1.0
         if all("step" in self.state[w] for w in model.weights.tensors):
             last = model.objective.space.flatten([self.state[w]["step"] for w in model.weights.tensors])
-            self._agreement.compare(inner(g, last), inner(last, operator @ last))
+            self._agreement.compare(inner(g, last), model.quadratic(operator, last))
             if self._agreement.noisy:
                 return self.radius / 1.1
         return self.radius
@@ -137,6 +137,10 @@ class TrustRegion(CurvatureOptimizer):
             raise Rejection("the curvature is not finite", model.loss)
         values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
         coefficients = vectors.T @ g.double()
+        # where C is singular, as Gauss–Newton matrices are, rounding errors of g must not be followed to the boundary
+        rounding = 64 * torch.finfo(g.dtype).eps
+        values[values.abs() <= rounding * values.abs().max()] = 0.0
+        coefficients[(values == 0) & (coefficients.abs() <= rounding * coefficients.norm())] = 0.0
         return lambda radius: in_eigenbasis(values, vectors, coefficients, radius)
 
     def _solved(
