@@ -28,8 +28,9 @@ def steihaug(
 
     Conjugate gradients from p = 0, until ‖g + Bp‖ ≤ tol ‖g‖ (default min(½, √‖g‖), Newton's superlinear rate), the
     boundary, or a direction d with dᵀBd ≤ 0, which is followed to the boundary. With `radius` infinite it is truncated
-    CG: it stops before such a direction, or, where that is the first, returns −g scaled by ‖g‖² / |gᵀBg|. Unlike `cg`
-    it does not measure the residual at the end. At most `max_iterations` products (default 20 n, at least 100).
+    CG, and goes along such a direction as far as it would if its curvature had the other sign: m falls along d, and near
+    a saddle the steps before d are short. Unlike `cg` it does not measure the residual at the end. At most
+    `max_iterations` products (default 20 n, at least 100).
 
     Cost: one product an iteration, 4 n numbers. Raises ValueError where g or a product is not finite, or Δ ≤ 0.
     References: Steihaug (1983); Toint (1981); Nocedal and Wright (2006), algorithms 7.1 and 7.2.
@@ -57,7 +58,7 @@ def steihaug(
             negative, reason = d / math.sqrt(dd), NEGATIVE
             if math.isfinite(radius):
                 alpha, boundary = _to_boundary(p, d, dd, radius), True
-            elif products == 1:
+            else:
                 alpha = rr / abs(curvature) if curvature else 1.0
         elif float((p + alpha * d).norm()) >= radius:
             alpha, boundary, reason = _to_boundary(p, d, dd, radius), True, BOUNDARY

@@ -13,8 +13,8 @@ from quadric.optim.minimize.run import Iterate
 def newton_cg(start: Point, *, c1: float = 1e-4, c2: float = 0.9) -> Iterator[Iterate]:
     """Line-search Newton–CG (Nocedal and Wright 2006, algorithm 7.1).
 
-    CG stops at ‖g + Hp‖ ≤ min(½, √‖g‖) ‖g‖, or before a direction of negative curvature, which it takes if it is the
-    first. A strong Wolfe search takes the step.
+    CG stops at ‖g + Hp‖ ≤ min(½, √‖g‖) ‖g‖, or with a direction of negative curvature, which it takes as if the
+    curvature were positive. A strong Wolfe search takes the step.
     """
     point = start
     yield Iterate(point)
