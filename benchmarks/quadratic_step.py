@@ -15,13 +15,14 @@ A first-order optimiser gives a direction d (its step at lr = 1 is −d), a rule
 
 The constants (memories, 0.1, 1.8, a fifth a step) were chosen on the first three problems, with Muon's directions. The
 other two problems had no part in that; the gain of 1 was preferred to 1.8 after looking at one of them
-(noisy-regression, all directions) and then confirmed on the others. Seconds are not compared: steps are.
+(noisy-regression, all directions), before the others were run. Seconds are not compared: steps are.
 Writes results/quadratic_step.json and .md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -373,12 +374,13 @@ def main() -> None:
     parser.add_argument("--directions", default="", help="comma-separated; by default those of each problem")
     parser.add_argument("--rules", default=",".join(RULES))
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="other problems' results there are kept")
     options = parser.parse_args()
     torch.set_num_threads(1)
     top = header(options.seeds)
     rules = options.rules.split(",")
-    seeds, results = SEEDS[: options.seeds], {}
+    seeds, stored = SEEDS[: options.seeds], options.out / "quadratic_step.json"
+    results = json.loads(stored.read_text(encoding="utf-8"))["problems"] if stored.exists() else {}
     for name in options.problems.split(","):
         chosen = options.directions.split(",") if options.directions else TASKS[name].directions
         results[name] = [row for direction in chosen for row in study(name, direction, seeds, rules)]
