@@ -5,7 +5,8 @@
 
 A first-order optimiser gives a direction d (its step at lr = 1 is −d), a rule the step size a in w ← w − a d:
 
-- "tuned lr": the best constant of a grid of three, chosen by the final train loss on a seed of its own;
+- "tuned lr": the best constant of a grid of three, by the final train loss on a seed of its own; a weak baseline where
+  that is the grid's largest, as on the two CNNs;
 - "same batch": a = mean(g·d) / mean(dᵀGd), the minimiser of each batch's own model along d;
 - "QuadraticStep": what is shipped. Each batch's model along the direction of the step before, whose minimum is at N/D,
   D = dᵀGd, N = aD + g·d: a follows mean(N)/mean(D), and no step asks for more than a tenth of the loss;
@@ -17,6 +18,10 @@ The constants (memories, 0.1, 1.8, a fifth a step) were chosen on the first thre
 other two problems had no part in that; the gain of 1 was preferred to 1.8 after looking at one of them
 (noisy-regression, all directions), before the others were run. Seconds are not compared: steps are.
 Writes results/quadratic_step.json and .md.
+
+What came out. Where the loss has a floor (noisy-regression) the curvature earns its cost: the share alone asks for a
+tenth of a loss that cannot be had. Where it has none, the two are within each other's deviations, and on fashion-cnn
+the share alone is better. The same batch's model fails.
 """
 
 from __future__ import annotations
@@ -343,7 +348,7 @@ def study(name: str, direction: str, seeds: tuple[int, ...], rules: list[str]) -
     makers: dict[str, Callable[[], Rule | None]] = {f"tuned lr ({lr:g})": lambda: Constant(lr)}
     for title, make in {**makers, **{rule: RULES[rule] for rule in rules}}.items():
         if title in ("same batch", "no cap") and name != "noisy-regression":
-            continue  # they fail, and once is enough
+            continue  # looked at on one problem only
         runs = [train(task, direction, make(), seed) for seed in seeds]
         losses = [float(str(run["loss"])) for run in runs]
         row = {"problem": name, "direction": direction, "rule": title, "losses": losses, "runs": runs}
@@ -356,6 +361,8 @@ def section(name: str, rows: list[dict[str, object]]) -> str:
     """One problem's table: final train loss, mean ± deviation over the seeds."""
     task = TASKS[name]
     origin = "used for choosing the constants" if task.chosen_on else "not used for choosing"
+    if name == "noisy-regression":
+        origin = "used for choosing the gain alone"
     lines = []
     for row in rows:
         losses = row["losses"]
