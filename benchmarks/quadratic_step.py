@@ -20,9 +20,10 @@ to 1.8 after a first look at these two (all directions, and Adam's): no problem 
 Seconds are not compared: steps are.
 Writes results/quadratic_step.json and .md.
 
-What came out (the autoencoder was not run). Where the loss has a floor (noisy-regression) the curvature earns its cost: the share alone asks for a
-tenth of a loss that cannot be had. Elsewhere the two are about their deviations apart, in favour of the
-curvature on fashion-bn and fashion-mlp and of the share alone on fashion-cnn. The same batch's model fails.
+What came out (the autoencoder was not run). Where the loss has a floor (noisy-regression) the curvature earns its cost:
+the share alone asks for a tenth of a loss that cannot be had. Elsewhere the two are about their deviations apart, in
+favour of the curvature on fashion-bn and fashion-mlp and of the share alone on fashion-cnn. The same batch's model
+fails.
 """
 
 from __future__ import annotations
