@@ -28,8 +28,8 @@ def steihaug(
 
     Conjugate gradients from p = 0, until ‖g + Bp‖ ≤ tol ‖g‖ (default min(½, √‖g‖), Newton's superlinear rate), the
     boundary, or a direction d with dᵀBd ≤ 0, which is followed to the boundary. With `radius` infinite it is truncated
-    CG, and goes along such a direction as far as it would if its curvature had the other sign: m falls along d, and near
-    a saddle the steps before d are short. Unlike `cg` it does not measure the residual at the end. At most
+    CG, and goes along such a direction as far as it would if its curvature had the other sign: m falls along d, and
+    near a saddle the steps before d are short. Unlike `cg` it does not measure the residual at the end. At most
     `max_iterations` products (default 20 n, at least 100).
 
     Cost: one product an iteration, 4 n numbers. Raises ValueError where g or a product is not finite, or Δ ≤ 0.

@@ -93,7 +93,8 @@ class CurveBall(CurvatureOptimizer):
         wants_residual = self.damping.wants_residual(self.steps) and self.curvature_fraction == 1.0
         solves = self._solves()
         model = LocalModel(closure, weights, self.curvature_fraction, split=self._splits(closure))
-        u, along_z = model.start(z, retain=wants_residual or self.keep_gradient)
+        temper = self.damping.temper if self.curvature_fraction == 1 else None
+        u, along_z = model.start(z, temper=temper, retain=wants_residual or self.keep_gradient)
         if not math.isfinite(model.loss):
             raise Rejection("the loss is not finite", model.loss)
         directions: list[Direction] = []

@@ -24,6 +24,9 @@ class Damping(ABC):
     bounded: ClassVar[bool] = False
     """Whether a step may promise no more than the loss has to lose, for losses that are never negative."""
 
+    temper: ClassVar[float | None] = None
+    """Δz = g + c Cz (+ λz) with c = min(1, temper · ‖∇ℓ‖ / ‖H_ℓ J z‖); None: c = 1."""
+
     @abstractmethod
     def wants_ratio(self, step: int) -> bool:
         """Whether γ is to be measured at this step (an extra forward pass)."""
@@ -101,11 +104,15 @@ class ModelDamping(Damping):
     On a small batch the model can be flat where the loss is not, so a step that promises more than a never-negative
     loss has to lose is shortened until it does not (`bounded`).
 
+    With `temper`, the curvature's part in Δz never outweighs the gradient's: it goes towards Δz = g, where (β, ρ) make
+    the steps those of conjugate gradients, but no further than noise allows.
+
     q and γ cost passes: they are measured at each of the first `eager` steps and every `interval` steps after.
     """
 
     damped_prediction = False
     bounded = True
+    temper = 0.4
 
     scale: float = 1.0
     residual: float = 1.0
@@ -119,7 +126,7 @@ class ModelDamping(Damping):
     interval: int = 10
     memory: float = 0.9
     smallest: float = 0.05
-    greatest: float = 10.0
+    greatest: float = 3.0
 
     def wants_ratio(self, step: int) -> bool:
         """Often at first, then every so often."""

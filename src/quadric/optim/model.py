@@ -62,10 +62,14 @@ class LocalModel:
         self._implied: tuple[Vector, Direction] | None = None
         """u and z where g is known only as u − Cz."""
 
-    def start(self, z: Vector | None, *, retain: bool = False) -> tuple[Vector, Direction | None]:
-        """f and u = Cz + g (g alone without z) by one reverse pass; z as a direction.
+    def start(
+        self, z: Vector | None, *, temper: float | None = None, retain: bool = False
+    ) -> tuple[Vector, Direction | None]:
+        """f and u = c Cz + g (g alone without z) by one reverse pass; z as a direction.
 
-        `retain` keeps the graph of a single batch for `pull`. Where g comes by itself it is left in `gradient`.
+        c is 1 or, with `temper` and `fraction` = 1, min(1, temper · ‖∇ℓ‖ / ‖H_ℓ J z‖), for which several micro-batches
+        take a reverse pass each more. `retain` keeps the graph of a single batch for `pull`. Where g comes by itself it
+        is left in `gradient`.
         """
         if self.split:
             return self._start_split(z)
@@ -75,6 +79,9 @@ class LocalModel:
         images: list[Tensor] = []
         curved: list[Tensor] = []
         total: Vector | None = None
+        bent: Vector | None = None
+        apart = temper is not None and len(self._start) > 1
+        share = 1.0
         for lin, whole in zip(self.closure.linearizations(self._start, merged), merged, strict=True):
             weight = self._weight(lin)
             if weight == 0:
@@ -89,16 +96,23 @@ class LocalModel:
             self._keep(lin)
             if z is not None:
                 self._push(lin, z, images, curved)
-                cotangent = cotangent + curved[-1]
+                if apart:
+                    bent = self._add(bent, lin.vjp(curved[-1]), weight)
+                else:
+                    share = tempered(temper, [cotangent], curved, [1.0])
+                    cotangent = torch.add(cotangent, curved[-1], alpha=share)
             total = self._add(total, lin.vjp(cotangent, retain=retain), weight)
         if total is None:
             raise ValueError(NOTHING)
         self._shares = [w / sum(weights) for w in weights]
+        if bent is not None:
+            share = tempered(temper, self._slopes, curved, self._shares)
+            torch._foreach_add_(total, bent, alpha=share)
         self.loss = losses[0]
         if len(losses) > 1:
             torch._foreach_div_(total, sum(weights))
             self.loss = torch.stack([f * s for f, s in zip(losses, self._shares, strict=True)]).sum()
-        return self._finished(total, z, images, curved, any(merged))
+        return self._finished(total, z, images, curved, any(merged), share)
 
     def _start_split(self, z: Vector | None) -> tuple[Vector, Direction | None]:
         """`start` where G's share of the single batch is a part of it: one reverse pass through both parts."""
@@ -118,7 +132,13 @@ class LocalModel:
         return self._finished(u, z, images, curved, True)
 
     def _finished(
-        self, total: Vector, z: Vector | None, images: list[Tensor], curved: list[Tensor], merged: bool
+        self,
+        total: Vector,
+        z: Vector | None,
+        images: list[Tensor],
+        curved: list[Tensor],
+        merged: bool,
+        share: float = 1.0,
     ) -> tuple[Vector, Direction | None]:
         """Add what the batch does not hold: the weight decay, and G z where it goes by itself."""
         self._decay(total, [w.detach() for w in self.weights.tensors])
@@ -131,7 +151,7 @@ class LocalModel:
             if self._curved:
                 self._add_fraction(total, z, images, curved)
         if self.fraction > 0:
-            self._decay(total, z)
+            self._decay(total, z, share if self.fraction == 1 else 1.0)
         along_z = Direction(z, images, curved)
         if self.split:
             self._implied = total, along_z
@@ -284,3 +304,15 @@ class LocalModel:
     def _averaged(self, image: list[float]) -> float:
         """Σ over micro-batches of share · ⟨J v, ·⟩."""
         return sum(image) if len(image) == 1 else sum(s * x for s, x in zip(self._shares, image, strict=False))
+
+
+def tempered(temper: float | None, slopes: list[Tensor], curved: list[Tensor], shares: list[float]) -> float:
+    """c = min(1, temper · ‖∇ℓ‖ / ‖H_ℓ J z‖) over the micro-batches' outputs; 1 without `temper`."""
+    if temper is None:
+        return 1.0
+    norms = torch.stack(torch._foreach_norm([*slopes, *curved])).double().tolist()
+    slope, bend = (
+        math.sqrt(sum((share * norm) ** 2 for share, norm in zip(shares, part, strict=True)))
+        for part in (norms[: len(slopes)], norms[len(slopes) :])
+    )
+    return min(1.0, temper * slope / bend) if bend > 0 and math.isfinite(bend) else 1.0
