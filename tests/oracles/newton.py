@@ -17,7 +17,7 @@ from oracles.derivatives import call, gradient, loss, select
 
 
 class DenseDamping:
-    """λ = s e; s doubles where γ < 1/4, halves where γ > 3/4 and a ≥ 0.6, is 1.1 times as large where a < 1/2."""
+    """λ = s e; s doubles where γ < 1/4, halves where γ > 3/4 and a ≥ 0.6, is 1.1 times as large where a < 1/2 and λ < 10 e."""
 
     def __init__(self, given=None, adapt=True):
         self.given, self.adapt = given, adapt
@@ -37,7 +37,7 @@ class DenseDamping:
             along = (last @ c @ last).item()
             self.bottom = 0.9 * self.bottom + 0.1 * along
             self.top = 0.9 * self.top + 0.1 * (along - (g @ last).item())
-            if self.top < 0.5 * self.bottom:
+            if self.top < 0.5 * self.bottom and self.value < 10 * self.e:
                 self.times(1.1)
 
     def learn(self, ratio):

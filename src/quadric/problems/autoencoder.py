@@ -42,7 +42,7 @@ def network() -> nn.Module:
 
 AUTOENCODER = Problem(
     name="mnist-autoencoder",
-    summary="MNIST digits, autoencoder 784-500-250-125-30 and back, tanh, cross-entropy of pixels",
+    summary="MNIST digits, autoencoder 784-500-250-125-30 and back with tanh",
     rows=("S1.5", "S4.5"),
     target=Target("train_loss", 0.134, "105 nats an image, which tuned AdamW needs about 500 steps for"),
     batch_size=BATCH,
