@@ -31,10 +31,10 @@ lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-benchmarks: $(INSTALLED) ## products and steps beside other libraries; writes benchmarks/results (20 minutes, quiet machine)
+benchmarks: $(INSTALLED) ## every benchmark beside its peers; writes benchmarks/results (two hours, quiet machine)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
-	$(BIN)/python benchmarks/products.py
-	$(BIN)/python benchmarks/curveball.py
+	for name in products curveball operators optimisers spectra minimize cost quadratic_step time_to_target; do \
+		$(BIN)/python benchmarks/$$name.py || exit 1; done
 
 tune-first-order: $(INSTALLED) ## repeat the search for first-order learning rates (half an hour)
 	$(BIN)/python -m quadric.bench.tuning

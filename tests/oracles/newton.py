@@ -17,7 +17,7 @@ from oracles.derivatives import call, gradient, loss, select
 
 
 class DenseDamping:
-    """λ = s e; s doubles where γ < 1/4, halves where γ > 3/4 and a ≥ 0.6, is 1.1 times as large where a < 1/2 and λ < 10 e."""
+    """λ = s e; s doubles where γ < 1/4, halves where γ > 3/4 and a ≥ 0.6, grows by 1.1 where a < 1/2 and λ < 10 e."""
 
     def __init__(self, given=None, adapt=True):
         self.given, self.adapt = given, adapt

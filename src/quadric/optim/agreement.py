@@ -25,7 +25,7 @@ class Agreement:
         self.mean_agreement = MEMORY * self.mean_agreement + (1 - MEMORY) * (curvature - slope)
 
     @property
-    def value(self) -> float:
+    def share(self) -> float:
         """a; 0 where nothing is known, or the curvature along the steps is not positive."""
         return self.mean_agreement / self.mean_step_curvature if self.mean_step_curvature > 0 else 0.0
 

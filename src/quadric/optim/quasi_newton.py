@@ -197,7 +197,7 @@ class QuasiNewton(CurvatureOptimizer):
 
     def _share(self) -> float:
         """δ."""
-        return min(max(8 * (1 - self._agreement.value), LEAST), MOST)
+        return min(max(8 * (1 - self._agreement.share), LEAST), MOST)
 
     def _damping(self) -> float:
         """δ e, e the running mean."""
