@@ -6,7 +6,7 @@
 Times are as in curveball.py: every measurement starts from the same weights and a fresh optimiser, takes a few steps
 that are not timed, then a multiple of ten, so that work done every few steps is in the figure. Memory is the peak of
 one step after those, beyond what was alive before it, and what the optimiser keeps between steps, both as ratios to the
-model's parameters. Writes results/optimisers.json and results/optimisers.md.
+model's parameters. Writes results/optimisers.json and results/optimisers.md after each model.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def main() -> None:
     for model in options.models:
         results.append(run_model(model, [c for c in chosen if model in c.models], options.rounds))
         print("\n" + section(results[-1]), flush=True)
-    text = "# Steps of the optimisers\n\n" + header_text(top) + "\n\n" + EXPLANATION + "\n"
-    text += "".join("\n" + section(result) for result in results)
-    for path in write(options.out, "optimisers", {"header": top, "models": results}, text):
-        print(f"wrote {path}")
+        text = "# Steps of the optimisers\n\n" + header_text(top) + "\n\n" + EXPLANATION + "\n"
+        text += "".join("\n" + section(result) for result in results)
+        for path in write(options.out, "optimisers", {"header": top, "models": results}, text):
+            print(f"wrote {path}", flush=True)
 
 
 EXPLANATION = (
