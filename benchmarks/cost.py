@@ -1,6 +1,6 @@
 """Time and memory of each form of a curvature matrix against the number of parameters n, and the page that shows them.
 
-    python benchmarks/cost.py            # measure (under five minutes), then draw
+    python benchmarks/cost.py            # measure (minutes), then draw
     python benchmarks/cost.py --draw     # draw docs/cost.md and docs/cost.svg anew from results/cost.json
 
 The matrix is the Gauss–Newton matrix of an MLP 64-w-w-10 on a batch of 128, for growing w. Each form is built,
@@ -194,7 +194,7 @@ wide as it is high has a = b = √n_b, so that a Kronecker form takes O(n) memor
 times are those of a handful of calls, and the exponents approach their limits only where the arithmetic outweighs them.
 
 *{header_text(values["header"])}. The records are `benchmarks/results/cost.json`; `python benchmarks/cost.py` measures
-anew (under five minutes), `python benchmarks/cost.py --draw` writes this page and its figure from them.*
+anew, `python benchmarks/cost.py --draw` writes this page and its figure from them.*
 """
 
 

@@ -201,6 +201,34 @@ def test_a_loss_that_is_not_finite_is_refused_and_leaves_everything(make):
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
 
 
+@pytest.mark.parametrize("make", [KFAC, EKFAC])
+def test_a_step_refused_after_the_factors_were_updated_takes_them_back_and_saves(make, monkeypatch):
+    model, loss_fn, batches = problem("mlp")
+    objective = quadric.Objective(model, loss_fn)
+    optimizer = make(objective)
+    for batch in batches[:5]:
+        optimizer.step(objective.on(batch))
+    before = copy.deepcopy(optimizer.state_dict()["quadric"]["_curvature_state"]["operator"])
+    monkeypatch.setattr("quadric.optim.kfac.Trial.value", lambda *_: math.inf)
+    with pytest.warns(quadric.StepRejected, match="the loss after the step is not finite"):
+        optimizer.step(objective.on(batches[5]))
+    monkeypatch.undo()
+    saved = copy.deepcopy(optimizer.state_dict())
+    after = saved["quadric"]["_curvature_state"]["operator"]
+    assert after["updates"] == before["updates"] == 5
+    for key, (weight, mean) in before["factors"]["slopes"].items():
+        assert after["factors"]["slopes"][key][0] == weight
+        assert torch.equal(after["factors"]["slopes"][key][1], mean)
+    resumed = make(objective)
+    resumed.load_state_dict(saved)
+    start = copy.deepcopy(model.state_dict())
+    optimizer.step(objective.on(batches[6]))
+    moved = copy.deepcopy(model.state_dict())
+    model.load_state_dict(start)
+    resumed.step(objective.on(batches[6]))
+    assert all(torch.equal(a, b) for a, b in zip(moved.values(), model.state_dict().values(), strict=True))
+
+
 def test_the_coverage_says_what_each_layer_got():
     model, loss_fn, batches = problem("cnn-batch-norm")
     objective = quadric.Objective(model, loss_fn)

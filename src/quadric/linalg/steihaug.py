@@ -69,16 +69,8 @@ def steihaug(
         rr, before = _dot(r, r), rr
         d = -r + (rr / before) * d
     reduction = -(_dot(gradient, p) + 0.5 * _dot(p, bp))
-    return TrustRegionStep(
-        p,
-        reduction,
-        float(p.norm()),
-        boundary,
-        products,
-        reason,
-        negative_curvature=negative,
-        converged=reason != LIMIT,
-    )
+    found = p, reduction, float(p.norm()), boundary, products, reason
+    return TrustRegionStep(*found, negative_curvature=negative, converged=reason != LIMIT)
 
 
 def _to_boundary(p: Tensor, d: Tensor, dd: float, radius: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,14 @@ class KFAC(CurvatureOptimizer):
     # ---- one step
 
     def _advance(self, closure: Closure, weights: Weights) -> tuple[Tensor, StepReport]:
+        before = copy(self._operator), copy(self.damping)  # shallow: updates replace what they change
+        try:
+            return self._step(closure, weights)
+        except BaseException:
+            self._operator, self.damping = before
+            raise
+
+    def _step(self, closure: Closure, weights: Weights) -> tuple[Tensor, StepReport]:
         model = LocalModel(closure, weights)
         g, _ = model.start(None)
         if not bool(torch.isfinite(model.loss)):
@@ -187,6 +196,7 @@ class KFAC(CurvatureOptimizer):
         operator = self._operator = self._factored(objective)
         if self._loaded:
             operator.load_state(self._loaded["operator"])
+        if self._loaded.get("inverse") is not None:
             spaces = [block.space for block in operator.blocks]
             parts = zip(self._loaded["inverse"], spaces, strict=True)
             blocks = [_from_matrices(matrices, space) for matrices, space in parts]
@@ -245,7 +255,7 @@ class KFAC(CurvatureOptimizer):
 
     def _raise_damping(self) -> None:
         self.damping.increase()
-        self._inverse, self._loaded = None, {}
+        self._inverse, self._loaded = None, {**self._loaded, "inverse": None} if self._loaded else {}
 
     @property
     def _damping_state(self) -> dict[str, Any]:
@@ -258,9 +268,10 @@ class KFAC(CurvatureOptimizer):
     @property
     def _curvature_state(self) -> dict[str, Any]:
         """The factors and, matrix by matrix, the inverse in use."""
-        if self._operator is None or self._inverse is None:
+        if self._operator is None:
             return self._loaded
-        return {"operator": self._operator.state(), "inverse": [_matrices(b) for b in self._inverse.blocks]}
+        inverse = None if self._inverse is None else [_matrices(b) for b in self._inverse.blocks]
+        return {"operator": self._operator.state(), "inverse": inverse}
 
     @_curvature_state.setter
     def _curvature_state(self, state: dict[str, Any]) -> None:
