@@ -36,7 +36,7 @@ def main() -> None:
     """Run the benchmark."""
     options = parse()
     torch.set_num_threads(options.threads)
-    top = header(options.rounds)
+    top = header(options.rounds, keep_memory=options.keep_memory)
     print(header_text(top), flush=True)
     results = []
     for name in options.models:
@@ -64,6 +64,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", default=",".join(every), help=f"comma-separated, of {', '.join(every)}")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="only quadric and PyTorch itself")
+    parser.add_argument("--system-memory", dest="keep_memory", action="store_false", help="the allocator as it comes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     options = parser.parse_args()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from quadric import keep_freed_memory
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "quadric",
@@ -23,8 +25,12 @@ PACKAGES = (
 )
 
 
-def header(rounds: int) -> dict[str, object]:
-    """Hardware, versions, threads, and how busy the machine was."""
+def header(rounds: int, *, keep_memory: bool = True) -> dict[str, object]:
+    """Hardware, versions, threads, and how busy the machine was.
+
+    From here on the process keeps freed memory, for everyone timed alike, unless `keep_memory` is False.
+    """
+    kept = keep_memory and keep_freed_memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -34,6 +40,7 @@ def header(rounds: int) -> dict[str, object]:
         "load_at_start": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "freed_memory": "kept" if kept else "left to the system",
         "rounds": rounds,
     }
 
@@ -45,7 +52,8 @@ def header_text(values: dict[str, object]) -> str:
     listed = ", ".join(f"{name} {number}" for name, number in packages.items())
     return (
         f"{values['date']} · {values['processor']}, {values['cores']} cores, {values['threads']} threads, "
-        f"load {values['load_at_start']} at the start · Python {values['python']}, {listed} · {values['rounds']} rounds"
+        f"load {values['load_at_start']} at the start · Python {values['python']}, {listed} · "
+        f"freed memory {values['freed_memory']} · {values['rounds']} rounds"
     )
 
 

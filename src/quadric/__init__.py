@@ -2,6 +2,7 @@
 
 from quadric import operators, optim
 from quadric.analysis import classify, filter_normalized, loss_slice, sharpness
+from quadric.core.allocator import keep_freed_memory
 from quadric.core.errors import ConvergenceError, NotConverged, QuadricWarning, StepRejected
 from quadric.curvature import EKFAC, GGN, KFAC, EmpiricalFisher, Fisher, Hessian, Jacobian
 from quadric.linalg import (
@@ -54,6 +55,7 @@ __all__ = [
     "frobenius_norm",
     "identity_like",
     "inverse",
+    "keep_freed_memory",
     "logdet",
     "loss_slice",
     "low_rank",

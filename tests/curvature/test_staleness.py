@@ -153,6 +153,16 @@ def test_weights_back_and_forth(side, one_batch):
         watch.check()
 
 
+def test_weights_changed_in_place_and_back_between_two_products(side, one_batch):
+    """The values are as they were, but autograd counts changes, and lets no graph be used over one."""
+    model, loss_fn = zoo.CASES["dense/mlp"].build()
+    watch = Watch(side, model, loss_fn, one_batch)
+    with torch.no_grad():
+        model[0].weight.mul_(2.0)
+        model[0].weight.mul_(0.5)
+    watch.check(changed=False)
+
+
 def test_weights_outside_the_chosen_parameters(side, data):
     """A frozen or unchosen weight is part of the function as well."""
     model, loss_fn = zoo.CASES["dense/mlp"].build()

@@ -19,7 +19,9 @@ def main() -> None:
         fail(f"the quadric command needs {', '.join(missing)}; install them with: pip install 'quadric[bench]'")
     try:
         from quadric.cli.commands import app
+        from quadric.core.allocator import keep_freed_memory
 
+        keep_freed_memory()
         app()
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:

@@ -15,7 +15,7 @@ class Hessian(Curvature[TapedGradient | GradientGraph]):
     """H = ∂²f/∂w². `data` is one batch or an iterable of them.
 
     `routes` says after a product which way it went: "tape" (tangents through the recorded forward and reverse pass) or
-    "double backward", where a call has no tangent rule of its own or calls are small. Both are exact.
+    "double backward", where a call has no tangent rule of its own. Both are exact.
 
     Cost of `H @ v` on one batch: 2 gradients in matrix products, one more with the first. Reference: Pearlmutter
     (1994), Fast exact multiplication by the Hessian.

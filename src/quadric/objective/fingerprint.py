@@ -137,7 +137,9 @@ def _words(flat: Tensor) -> tuple[Any, Any]:
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.requires_grad
+    """Where and what it is, and autograd's count of its changes in place: a graph that saved it holds for one count."""
+    changes = 0 if tensor.is_inference() else tensor._version
+    return changes, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.requires_grad
 
 
 class _Follow:

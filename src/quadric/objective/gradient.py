@@ -1,8 +1,7 @@
 """The gradient of one batch made ready for Hessian products, H v = ∂g/∂w · v.
 
 Two ways, both exact. The tape of the forward and of the reverse pass carries tangents through both, by the same rules
-as every tangent pass; it is the faster one wherever each call has a rule of its own and enough to do. Else torch's
-double backward.
+as every tangent pass; it is the faster one wherever each call has a rule of its own. Else torch's double backward.
 """
 
 from __future__ import annotations
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from quadric.objective.objective import Objective
 
 Vector = Sequence[Tensor]
-
-SMALL = 2**18
-"""Mean size of a forward call's outputs, in numbers, below which recording the reverse pass does not pay."""
 
 
 class TapedGradient:
@@ -78,17 +74,15 @@ class GradientGraph:
 
     route = "double backward"
 
-    def __init__(self, objective: Objective, batch: Batch, evaluated: tuple[Any, Tensor] | None = None) -> None:
+    def __init__(self, objective: Objective, batch: Batch) -> None:
         self.objective = objective
         self.batch = batch
         self.parameters = objective.parameters
         self.hole: str | None = None
         """Why the tape could not be had, where it was tried."""
         with torch.enable_grad(), twice_differentiable(), as_written():
-            if evaluated is None:
-                outputs = objective.outputs(batch)
-                evaluated = outputs, objective.loss_at(outputs, batch)
-            outputs, attached = evaluated
+            outputs = objective.outputs(batch)
+            attached = objective.loss_at(outputs, batch)
             self.weight = objective.weight(outputs, batch)
             self.loss = attached.detach()
             self._slopes: Sequence[Tensor] = (
@@ -143,14 +137,11 @@ def differentiated(objective: Objective, batch: Batch, *, taped: bool = True) ->
     return graph
 
 
-def _recorded(objective: Objective, batch: Batch) -> TapedGradient | GradientGraph:
-    """The tape's gradient, which may have a hole; torch's graph of it where the calls are small."""
+def _recorded(objective: Objective, batch: Batch) -> TapedGradient:
+    """The tape's gradient, which may have a hole."""
     tape = Tape(reversible=True)
     with torch.enable_grad(), twice_differentiable():
         with tape:
             outputs = objective.outputs(batch)
             attached = objective.loss_at(outputs, batch)
-        made = sum(shape.numel() for call in tape.calls for shape, _ in filter(None, call.made))
-        if tape.hole is None and all(call.rule.own for call in tape.calls) and made < SMALL * len(tape.calls):
-            return GradientGraph(objective, batch, (outputs, attached))
         return TapedGradient(objective, batch, tape, outputs, attached)
