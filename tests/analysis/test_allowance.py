@@ -27,6 +27,8 @@ def test_time_is_added_up_within_and_between_blocks():
     assert (time.spent, time.training, time.gaps) == (2.5, 30.5, 1)
     assert time.affords(0.5)
     assert not time.affords(0.6)
+    assert time.affords(0.5, since=25.5)
+    assert not time.affords(0.5, since=25.6)
     assert Allowance(None, clock).affords(1e9)
 
 

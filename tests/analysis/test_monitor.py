@@ -4,6 +4,7 @@ import json
 import math
 import re
 import warnings
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -94,6 +95,14 @@ def test_it_starts_near_the_last_eigenvector_and_sees_another_overtake():
     assert monitor.history[-1].noise_scale is None  # a plain function has no examples
     bends[7] = 2.0
     assert [monitor.measure() for _ in range(3)][-1].largest == pytest.approx(2.0, rel=1e-2)
+
+
+def test_a_gradient_along_one_eigenvector_does_not_hide_the_others():
+    bends = torch.tensor([1.0, -3.0, 2.0, 4.0], dtype=F64)
+    function = Objective.of(lambda x: 0.5 * (bends * x * x).sum(), torch.tensor([1.0, 0, 0, 0], dtype=F64))
+    got = Monitor(function, budget=None).measure()
+    assert (got.largest, got.gradient_curvature, got.top_share) == pytest.approx((4.0, 1.0, 0.0))
+    assert got.trace == pytest.approx(4.0)
 
 
 def test_what_the_optimiser_says_of_its_step_is_kept():
@@ -194,6 +203,8 @@ def test_its_cost_keeps_within_the_share(budget):
     assert spent > 3
     assert len(monitor.history) >= 0.6 * share * 2000 / spent
     assert monitor.history[-1].training_seconds <= 2000
+    apart = [b.step - a.step for a, b in pairwise(monitor.history)]
+    assert max(apart) - min(apart) <= 1
     assert sum(m.seconds for m in monitor.history) == pytest.approx(monitor.history[-1].monitor_seconds)
 
 

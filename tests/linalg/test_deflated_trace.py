@@ -28,7 +28,7 @@ def test_it_is_unbiased_covers_the_truth_and_errs_less_than_plain_probes():
     plain = torch.tensor([p for _, p, _ in found], dtype=F64)
     assert abs(float(values.mean()) - truth) <= 4 * float(values.std()) / 200**0.5
     assert sum(abs(got.estimate - truth) <= 2 * got.standard_error for got, _, _ in found) >= 178
-    assert float(values.std()) < 0.3 * float(plain.std())
+    assert float(values.std()) < 0.5 * float(plain.std())
     assert found[0][0].products == 20
 
 

@@ -72,6 +72,11 @@ class Allowance:
         assert self._entered is not None
         self._entered += seconds
 
-    def affords(self, seconds: float) -> bool:
-        """Whether so many seconds more keep within the share."""
-        return self.share is None or self.spent + seconds <= self.share * self.training
+    def affords(self, seconds: float, since: float = 0.0) -> bool:
+        """Whether so many seconds more keep within the share: of all training, and of that since it was `since` long.
+
+        The second keeps expenses apart where there is time to spare.
+        """
+        return self.share is None or (
+            self.spent + seconds <= self.share * self.training and seconds <= self.share * (self.training - since)
+        )

@@ -32,8 +32,8 @@ class Monitor:
 
         monitor = quadric.Monitor(objective, budget="2%", path="runs/monitor.jsonl")
         for batch in loader:
-            loss = optimizer.step(objective.on(batch))  # or loss.backward(); optimizer.step(): any loop will do
             monitor.step(batch, optimizer)
+            loss = optimizer.step(objective.on(batch))  # or loss.backward(); optimizer.step(): any loop will do
 
     Each `step` measures only if `every` steps have passed since the last time (the first is due at once) and the cost
     keeps within `budget`, a share of the time that passes between the monitor's calls ("2%" or 0.02; None for no
@@ -42,9 +42,9 @@ class Monitor:
 
     A `Measurement` is the model on the batch given, at the parameters as they are: λ_max and the trace of the
     curvature ("hessian" or "ggn"), ‖g‖ and how it lies to the curvature, the gradient noise scale, and what the
-    optimiser says of its last step. Give one batch each time for curves free of the choice of batch, or the step's
-    own. λ_max comes from a few Lanczos steps that start near the last one's eigenvector. `history` holds the
-    measurements.
+    optimiser says of its last step. λ_max comes from a few Lanczos steps that start near the last one's eigenvector.
+    Measure before the step on a batch: after it, its gradient is shorter than others' and the noise scale too large.
+    One and the same batch each time gives curves free of the choice of batch. `history` holds the measurements.
 
     Parameters, `.grad`, buffers, train/eval mode, optimiser and global random state stay as they are, to the bit.
     Hooks of the model run. Numbers that are not finite are recorded as None with the `problem`, and so is what the
@@ -140,7 +140,9 @@ class Monitor:
     def _due(self) -> bool:
         last = self._history[-1] if self._history else None
         if last is not None:
-            return self.steps - last.step >= self.every and self._time.affords(last.seconds)
+            return self.steps - last.step >= self.every and self._time.affords(
+                last.seconds, since=last.training_seconds
+            )
         if self._time.share is None:
             return True
         gaps, training = self._time.gaps, self._time.training
@@ -231,7 +233,8 @@ class Monitor:
     def summary(self) -> str:
         """A few lines for a person: the last measurement, the noise scale over all of them, and what they cost."""
         count = len(self._history)
-        cost = f"{count} measurements in {self.steps} steps, {100 * self.share:.2g} % of the training's time"
+        plural = "" if count == 1 else "s"
+        cost = f"{count} measurement{plural} in {self.steps} steps, {100 * self.share:.2g} % of the training's time"
         if not count:
             return f"{cost}: none has fitted into the budget yet; `measure` takes one at once."
         return "\n".join((cost, *described(self._history)))
