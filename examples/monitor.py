@@ -41,7 +41,7 @@ def by_adam(path):
     model, loss_fn = network(), nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     monitor = quadric.Monitor(quadric.Objective(model, loss_fn), budget="10%", path=path)
-    for inputs, targets in batches(2000):
+    for inputs, targets in batches(1500):
         monitor.step((inputs, targets), optimizer)
         optimizer.zero_grad()
         loss_fn(model(inputs), targets).backward()
@@ -54,7 +54,7 @@ def by_curveball(path):
     objective = quadric.Objective(network(), nn.CrossEntropyLoss())
     optimizer = quadric.optim.CurveBall(objective)
     monitor = quadric.Monitor(objective, budget="10%", path=path)
-    for batch in batches(700):
+    for batch in batches(600):
         monitor.step(batch, optimizer)
         optimizer.step(objective.on(batch))
     return monitor

@@ -25,6 +25,8 @@ LEAST = 6
 """Products: one along the gradient, two probes for a standard error, three Lanczos steps."""
 FIRST, LOADING = 3, 0.05
 """What the first measurement is taken to cost: steps of training for each product, and seconds for code to load."""
+LONGER = 1.1
+"""What a measurement may cost over the last one's cost without passing the budget."""
 
 
 class Monitor:
@@ -38,7 +40,7 @@ class Monitor:
     Each `step` measures only if `every` steps have passed since the last time (the first is due at once) and the cost
     keeps within `budget`, a share of the time that passes between the monitor's calls ("2%" or 0.02; None for no
     limit). A measurement costs some 2 products + 4 steps of gradient descent, so with the defaults one comes every
-    1,200 steps, and the first after 1,500 or more. `measure` takes one now, whatever the budget; its cost counts.
+    1,300 steps, and the first after 1,500 or more. `measure` takes one now, whatever the budget; its cost counts.
 
     A `Measurement` is the model on the batch given, at the parameters as they are: λ_max and the trace of the
     curvature ("hessian" or "ggn"), ‖g‖ and how it lies to the curvature, the gradient noise scale, and what the
@@ -140,9 +142,8 @@ class Monitor:
     def _due(self) -> bool:
         last = self._history[-1] if self._history else None
         if last is not None:
-            return self.steps - last.step >= self.every and self._time.affords(
-                last.seconds, since=last.training_seconds
-            )
+            expected = LONGER * last.seconds
+            return self.steps - last.step >= self.every and self._time.affords(expected, last.training_seconds)
         if self._time.share is None:
             return True
         gaps, training = self._time.gaps, self._time.training
