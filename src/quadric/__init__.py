@@ -1,7 +1,7 @@
 """quadric: the local quadratic model of a loss, to look at, to solve with, to step with and to judge."""
 
 from quadric import operators, optim
-from quadric.analysis import classify, filter_normalized, loss_slice, sharpness
+from quadric.analysis import Monitor, classify, filter_normalized, loss_slice, sharpness
 from quadric.core.allocator import keep_freed_memory
 from quadric.core.errors import ConvergenceError, NotConverged, QuadricWarning, StepRejected
 from quadric.curvature import EKFAC, GGN, KFAC, EmpiricalFisher, Fisher, Hessian, Jacobian
@@ -41,6 +41,7 @@ __all__ = [
     "Hessian",
     "Jacobian",
     "LinearOperator",
+    "Monitor",
     "NotConverged",
     "Objective",
     "QuadricWarning",

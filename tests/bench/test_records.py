@@ -6,8 +6,7 @@ import math
 import pytest
 
 from bench.small import header, run
-from quadric.bench import records
-from quadric.bench.records import Recorder, read, read_header, write_atomically
+from quadric.bench.records import Recorder, read, read_header
 
 
 @pytest.fixture
@@ -81,16 +80,3 @@ def test_a_file_that_does_not_begin_with_a_header_is_refused(tmp_path, first):
     path.write_text(first + "\n")
     with pytest.raises(ValueError, match=r"line 1 is not the header of a record file .*run the comparison again"):
         read_header(path)
-
-
-def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "report.html"
-    write_atomically(path, b"old")
-
-    def crash(source, target):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(records.os, "replace", crash)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"

@@ -1,20 +1,20 @@
 """What a comparison leaves behind: one JSON object per line, written and flushed as it happens.
 
 The first line is the header. Every later line is an `Evaluation`, a `Reached` (the target) or an `End` (of a run), and
-its `kind` says which. A run without an `End` was interrupted. Numbers that are not finite are stored as null.
+its `kind` says which. A run without an `End` was interrupted.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from quadric.core.records import Layout, line, write_atomically
+
 FORMAT = 1
+LAYOUT = Layout("header", FORMAT, "run the comparison again")
 BEGINNING = '{"kind": "header"'
 """How every record file begins."""
 Status = Literal["finished", "diverged", "interrupted"]
@@ -127,45 +127,13 @@ class Recorder:
         self.file.flush()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path` so that a reader sees the old file or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def line(kind: str, values: dict[str, Any]) -> str:
-    """One line of a record file."""
-    return json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def finite(value: Any) -> Any:
-    """`value` with every number that is not finite replaced by `None`."""
-    if isinstance(value, dict):
-        return {key: finite(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [finite(member) for member in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def read_header(path: Path) -> Header:
     """The header of a record file.
 
     Raises:
         ValueError: `path` does not begin as a record file of this format does.
     """
-    with path.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline()
-    try:
-        values = json.loads(first)
-        if values.pop("kind") != "header" or values["format"] != FORMAT:
-            raise ValueError(f"it is of kind or format {values.get('format')!r}")
-        return Header(**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: line 1 is not the header of a record file of format {FORMAT} ({error}). "
-            "It was written by something else or another version; run the comparison again."
-        ) from error
+    return LAYOUT.read_header(path, lambda values: Header(**values))
 
 
 def read(path: Path) -> Record:
@@ -176,19 +144,7 @@ def read(path: Path) -> Record:
         FileNotFoundError: there is no such file.
     """
     header = read_header(path)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    events: list[Event] = []
-    damage = None
-    for number, text in enumerate(lines[1:], start=2):
-        try:
-            values = json.loads(text)
-            events.append(KINDS[values.pop("kind")](**values))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if number < len(lines):
-                raise ValueError(
-                    f"{path}: line {number} is not a record ({error}). Remove that line, or run the comparison again."
-                ) from error
-            damage = f"line {number}, the last, is cut off and was left out; the {number - 1} before it are whole"
+    events, damage = LAYOUT.read_lines(path, lambda values: KINDS[values.pop("kind")](**values))
     keys = [(entry["name"], seed) for entry in header.optimizers for seed in header.seeds]
     return Record(header, [assemble(optimizer, seed, events) for optimizer, seed in keys], damage)
 

@@ -26,8 +26,9 @@ import torch
 from quadric import problems
 from quadric.bench.environment import describe
 from quadric.bench.rates import FILE, FIRST_ORDER
-from quadric.bench.records import End, Evaluation, Reached, write_atomically
+from quadric.bench.records import End, Evaluation, Reached
 from quadric.bench.runner import Entry, run
+from quadric.core.records import write_atomically
 from quadric.problems import Instance, Problem
 from quadric.problems.problem import Draw
 

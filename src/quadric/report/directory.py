@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from quadric.bench.records import BEGINNING, Record, read, read_header, write_atomically
+from quadric.bench.records import BEGINNING, Record, read, read_header
+from quadric.core.records import write_atomically
 from quadric.report.figures import PICTURES, draw_all
 from quadric.report.html import render
 from quadric.report.tables import ResultTable, result_table
