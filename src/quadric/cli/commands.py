@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 
 from quadric.cli.compare import compare
+from quadric.cli.inspect import inspect
 from quadric.cli.list import list_names
 from quadric.cli.report import report
 
 app = typer.Typer(
-    help="quadric: curvature for deep learning. Compare optimisers, and redraw what was recorded.",
+    help="quadric: curvature for deep learning. Inspect models, compare optimisers, and redraw what was recorded.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -17,4 +18,5 @@ app = typer.Typer(
 )
 app.command("list")(list_names)
 app.command("compare")(compare)
+app.command("inspect")(inspect)
 app.command("report")(report)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quadric.cli.options import chosen_device, names_in
+
 if TYPE_CHECKING:
     import torch
 
@@ -75,7 +77,7 @@ def compare(
                 advance(event)
         except KeyboardInterrupt:
             interrupted = True
-    show(*write_report(out))
+    show(*write_report(out)[1:])
     if interrupted:
         raise RuntimeError("interrupted; the report has what was done until then.")
 
@@ -86,12 +88,10 @@ def chosen(problem: str, optimizers: str, device: str) -> tuple[Problem, list[En
     Raises:
         typer.BadParameter: a name that is not known, or given twice, or a device that is not there.
     """
-    import torch
-
     from quadric import optim, problems
     from quadric.bench.rates import entry
 
-    names = [name.strip() for name in optimizers.split(",") if name.strip()]
+    names = names_in(optimizers)
     try:
         task = problems.get(problem)
     except ValueError as error:
@@ -103,13 +103,7 @@ def chosen(problem: str, optimizers: str, device: str) -> tuple[Problem, list[En
         raise typer.BadParameter(str(error), param_hint="--optimizers") from error
     if not names or len(set(names)) < len(names):
         raise typer.BadParameter(f"Expected different names, got {optimizers!r}.", param_hint="--optimizers")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise typer.BadParameter(f"{device!r} cannot be used here: {reason}", param_hint="--device") from error
-    return task, [entry(problem, name) for name in names], place
+    return task, [entry(problem, name) for name in names], chosen_device(device)
 
 
 def described(problem: Problem) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from quadric.bench.records import Record
 from quadric.report.tables import ResultTable, for_terminal
 
 WIDTH = 120
@@ -19,10 +18,10 @@ def console() -> Console:
     return output if output.is_terminal else Console(width=max(WIDTH, output.width))
 
 
-def show(record: Record, table: ResultTable, report: Path) -> None:
+def show(table: ResultTable, report: Path) -> None:
     """Print the table, then where the report is."""
     output = console()
-    for part in for_terminal(table, output.width):
+    for part in for_terminal(table, output.width) if table.rows else ():
         output.print(part)
     for note in table.notes:
         output.print(f"• {note}", highlight=False, markup=False)

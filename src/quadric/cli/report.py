@@ -9,17 +9,22 @@ import typer
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(help="The directory that `quadric compare --out` wrote.")],
+    directory: Annotated[Path, typer.Argument(help="The directory that `quadric compare` or `quadric inspect` wrote.")],
 ) -> None:
-    """Redraw the table, the figures and the HTML report of a comparison from its records.
+    """Redraw the table, the figures and the HTML report of a comparison or an inspection from its records.
 
-    Nothing is trained again. Works for an interrupted comparison too.
+    Nothing is trained or measured again. Works for what was interrupted, too.
 
     [bold]Example[/bold]
 
     quadric report runs/demo
     """
+    from quadric.bench.inspection.records import is_inspection
     from quadric.cli.output import show
-    from quadric.report.directory import write_report
+    from quadric.report import directory as comparisons
+    from quadric.report.inspection import directory as inspections
 
-    show(*write_report(directory))
+    if is_inspection(directory / comparisons.RECORDS):
+        show(*inspections.write_report(directory))
+    else:
+        show(*comparisons.write_report(directory)[1:])

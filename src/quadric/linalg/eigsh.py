@@ -107,8 +107,12 @@ def _basis(operator: LinearOperator, k: int, basis: int | None) -> int:
         if isinstance(basis, bool) or not isinstance(basis, int) or basis < least:
             raise ValueError(f"Expected a basis of at least k + 3 = {k + 3} vectors, got {basis!r}.")
         return min(basis, n)
-    fits = BASIS_BYTES // (n * operator.dtype.itemsize)
-    return min(n, max(2 * k + 20, min(BASIS, fits)))
+    return basis_size(n, operator.dtype.itemsize, k)
+
+
+def basis_size(n: int, itemsize: int, k: int) -> int:
+    """How many vectors of n numbers are kept for k eigenpairs, unless told; where it is n, the matrix is decomposed."""
+    return min(n, max(2 * k + 20, min(BASIS, BASIS_BYTES // (n * itemsize))))
 
 
 @dataclass

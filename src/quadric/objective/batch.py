@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,25 +38,31 @@ class Batch:
         ValueError where no input has the examples there (an LSTM's inputs with time in front, a graph's nodes).
         """
         count = max(1, round(self.examples * fraction))
+        return self._cut(0, count), self._cut(count, self.examples)
+
+    def parts(self, most: int) -> Iterator[Batch]:
+        """Itself where it has at most so many examples, else parts of at most so many, in order; raises as `split`."""
+        if self.examples <= most:
+            yield self
+            return
+        for first in range(0, self.examples, most):
+            yield self._cut(first, min(first + most, self.examples))
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with every tensor changed."""
+        return replace(self, inputs=_mapped(self.inputs, change), targets=_mapped(self.targets, change))
+
+    def _cut(self, first: int, end: int) -> Batch:
+        """The examples from `first` to before `end`."""
         if not any(self._by_example(t) for t in _tensors(self.inputs)):
             shapes = ", ".join(str(list(t.shape)) for t in _tensors(self.inputs)) or type(self.inputs).__name__
             raise ValueError(
                 f"A share of this batch can't be taken: its {self.examples} examples are not along the first dimension "
-                f"of its inputs ({shapes}). Use the whole batch (curvature_fraction=1), or put the examples first."
+                f"of its inputs ({shapes}). Use the whole batch (curvature_fraction=1; no micro-batches), or put the "
+                "examples first."
             )
-
-        def cut(value: Any, where: slice) -> Any:
-            if isinstance(value, Tensor):
-                return value[where] if self._by_example(value) else value
-            if isinstance(value, Mapping):
-                return {key: cut(part, where) for key, part in value.items()}
-            return tuple(cut(part, where) for part in value) if _spreads(value) else value
-
-        first, rest = slice(None, count), slice(count, None)
-        return (
-            Batch(cut(self.inputs, first), cut(self.targets, first), count, share=True),
-            Batch(cut(self.inputs, rest), cut(self.targets, rest), self.examples - count, share=True),
-        )
+        cut = self.mapped(lambda t: t[first:end] if self._by_example(t) else t)
+        return replace(cut, examples=end - first, share=True)
 
     @property
     def spread(self) -> int:
@@ -171,6 +177,15 @@ def not_finite(batch: Batch) -> str | None:
 def _spreads(value: Any) -> bool:
     """Whether a value is several ones; a `PackedSequence` is a tuple to Python, and one input to a model."""
     return isinstance(value, (tuple, list)) and not isinstance(value, PackedSequence)
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The value with every tensor in it changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(part, change) for key, part in value.items()}
+    return tuple(_mapped(part, change) for part in value) if _spreads(value) else value
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -170,7 +170,7 @@ class Objective:
             raise ValueError(
                 f"The {what} failed on {batch.examples} examples of a batch, cut along the first dimension of inputs "
                 f"and targets ({error}). Where examples meet (a graph) or lie elsewhere (time in front), use the whole "
-                "batch (curvature_fraction=1)."
+                "batch (curvature_fraction=1; no micro-batches)."
             ) from error
         space = self.space
         for part in batch.tensors() if isinstance(error, RuntimeError) else ():

@@ -1,14 +1,16 @@
-"""The directory of a comparison: which files quadric writes there, and when it may write."""
+"""The directory of a comparison or inspection: which files quadric writes there, and when it may write."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from quadric.bench.inspection.records import RESULTS, is_inspection, results_in
 from quadric.bench.records import BEGINNING, Record, read, read_header
 from quadric.core.records import write_atomically
 from quadric.report.figures import PICTURES, draw_all
 from quadric.report.html import render
+from quadric.report.inspection.figures import TITLES as INSPECTED
 from quadric.report.tables import ResultTable, result_table
 
 RECORDS = "records.jsonl"
@@ -18,9 +20,9 @@ OWN = (RECORDS, REPORT, *(f"{FIGURES}/{name}.png" for name in PICTURES))
 
 
 def prepare(directory: Path, overwrite: bool) -> Path:
-    """Make `directory` ready for a new comparison; returns the path of its record file.
+    """Make `directory` ready for a new run; returns the path of its record file.
 
-    With `overwrite`, the files that quadric wrote for an earlier comparison are removed, and nothing else.
+    With `overwrite`, the files that quadric wrote for an earlier run are removed, and nothing else.
 
     Raises what `check_free` does, and PermissionError where the directory cannot be made.
     """
@@ -35,17 +37,17 @@ def prepare(directory: Path, overwrite: bool) -> Path:
 
 
 def check_free(directory: Path, overwrite: bool) -> list[str]:
-    """The files of an earlier comparison in `directory`; changes nothing.
+    """The files of an earlier run in `directory`; changes nothing.
 
     Raises:
-        FileExistsError: there is a comparison already and `overwrite` is not set, or files of those names that quadric
+        FileExistsError: there is a run already and `overwrite` is not set, or files of those names that quadric
             did not write.
         NotADirectoryError: `directory` is a file.
         PermissionError: it, or where it would be made, cannot be written.
     """
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(f"{directory} is a file; name a directory for the results.")
-    present = [name for name in OWN if (directory / name).exists()]
+    present = [name for name in own_files(directory) if (directory / name).exists()]
     if present and not is_record(directory / RECORDS):
         raise FileExistsError(
             f"{directory} holds {', '.join(present)} but no record file of quadric, which therefore does not replace "
@@ -61,6 +63,12 @@ def check_free(directory: Path, overwrite: bool) -> list[str]:
     return present
 
 
+def own_files(directory: Path) -> list[str]:
+    """The names of what quadric writes there: those of a comparison, and those of the inspection that is there."""
+    inspected = [f"{FIGURES}/{name}.png" for name in INSPECTED]
+    return [*OWN, *inspected, *(f"{RESULTS}/{name}" for name in results_in(directory / RECORDS))]
+
+
 def is_record(path: Path) -> bool:
     """Whether `path` is a record file, or all that there is of one whose first line was never finished."""
     try:
@@ -68,7 +76,8 @@ def is_record(path: Path) -> bool:
             start = file.readline()
         if not start.endswith("\n") and (start.startswith(BEGINNING) or BEGINNING.startswith(start)):
             return True
-        read_header(path)
+        if not is_inspection(path):
+            read_header(path)
     except (OSError, ValueError):
         return False
     return True

@@ -11,13 +11,14 @@ from quadric.bench.records import Record
 from quadric.report.figures import TITLES
 from quadric.report.tables import ResultTable
 
-TEMPLATE = files("quadric.report") / "report.html.jinja"
+FOLDER = files("quadric.report")
 
 
 def render(record: Record, table: ResultTable, pictures: dict[str, bytes]) -> str:
     """The report's text; `pictures` are PNG files by name."""
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return template.from_string((FOLDER / "report.html.jinja").read_text(encoding="utf-8")).render(
+        style=(FOLDER / "report.css").read_text(encoding="utf-8"),
         header=record.header,
         table=table,
         runs=record.runs,

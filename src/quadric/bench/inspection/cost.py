@@ -1,0 +1,71 @@
+"""What the parts of an inspection will take: about so many products, seconds and bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from quadric.bench.inspection.parts import Part
+from quadric.bench.inspection.point import Point
+from quadric.bench.inspection.subject import Subject
+
+FORWARD = 1 / 3
+"""An evaluation's share of the time of a gradient."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one part. `seconds` follow from one timed product, `bytes` are for the vectors that the part keeps."""
+
+    part: Part
+    seconds: float
+    bytes: int
+
+
+def costs(parts: Sequence[Part], point: Point, subject: Subject) -> list[Cost]:
+    """The cost of each part."""
+    return [
+        Cost(
+            part,
+            part.products * point.product_seconds[part.curvature] + part.evaluations * FORWARD * point.gradient_seconds,
+            _bytes(part, subject),
+        )
+        for part in parts
+    ]
+
+
+def check_room(parts: Sequence[Part], subject: Subject) -> None:
+    """Raise ValueError where the vectors of a part are more than the whole memory of the machine, or GPU, holds."""
+    there = _room(subject.settings.device)
+    for part in parts:
+        needed = _bytes(part, subject)
+        if there is not None and needed > there:
+            raise ValueError(
+                f"{part.title}: with n = {subject.dimension:,} parameters this keeps about {part.vectors:,} vectors "
+                f"of n numbers, {size(needed)}, and the memory is {size(there)} in all. Ask for fewer eigenvalues "
+                "(--top), or look at fewer parameters (--params)."
+            )
+
+
+def size(count: int) -> str:
+    """Bytes in a unit that suits them."""
+    amount, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
+    while amount >= 1000 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    return f"{amount:.3g} {units[0]}"
+
+
+def _bytes(part: Part, subject: Subject) -> int:
+    return part.vectors * subject.dimension * subject.objective.space.dtype.itemsize
+
+
+def _room(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None

@@ -1,0 +1,185 @@
+"""The parts of an inspection: what each measures, with which settings, and about how much it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from quadric.analysis.classify import EXTREMAL, classify
+from quadric.analysis.sharpness import sharpness
+from quadric.analysis.slice_plane import eigenvector_steps, slice_plane
+from quadric.analysis.slices import filter_normalized
+from quadric.bench.inspection.subject import Subject
+from quadric.core.progress import Progress
+from quadric.core.saved import Saved
+from quadric.linalg.eigenpairs import Eigenpairs
+from quadric.linalg.eigsh import basis_size, eigsh
+from quadric.linalg.limits import EXACT_BELOW
+from quadric.linalg.sampling import USUAL
+from quadric.linalg.spectral_density import spectral_density
+
+TOP = 20
+"""Eigenvalues where none of the parts, and so no number, was asked for."""
+STEPS, PROBES = 40, 10
+"""Lanczos steps and probes of a density."""
+
+Results = Mapping[str, Saved]
+"""What the parts before have found, by name."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for. `top` is None where only other parts were."""
+
+    curvatures: tuple[str, ...]
+    top: int | None = None
+    density: bool = False
+    sharpness: bool = False
+    classify: bool = False
+    slices: bool = False
+    tol: float = 1e-4
+    lr: float | None = None
+    momentum: float = 0.0
+    points: int = 21
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measurement. About `products` with `curvature` and `evaluations` of the loss, `vectors` of n numbers kept."""
+
+    name: str
+    title: str
+    curvature: str
+    settings: dict[str, Any]
+    products: int
+    vectors: int
+    measure: Callable[[Results, Progress | None], Saved] = field(compare=False)
+    evaluations: int = 0
+
+    @property
+    def file(self) -> str:
+        """Where its result is kept: another file for other settings."""
+        said = "".join(f"-{name}{value:g}" for name, value in self.settings.items() if value is not None)
+        return f"{self.name}{said}.npz"
+
+
+def plan(subject: Subject, wanted: Wanted) -> list[Part]:
+    """The parts in the order in which they run: eigenvalues first, since slices go along their vectors.
+
+    Raises ValueError where more eigenvalues are asked for than there are parameters.
+    """
+    n = subject.dimension
+    if wanted.top is not None and wanted.top > n:
+        raise ValueError(f"--top {wanted.top}: {subject.name} has only {n:,} parameters, and so as many eigenvalues.")
+    top = wanted.top or (min(2, n) if wanted.slices else None)
+    parts: list[Part] = []
+    for curvature in wanted.curvatures:
+        if top is not None and (wanted.top is not None or curvature == wanted.curvatures[0]):
+            parts.append(_top(subject, curvature, top, wanted.tol))
+        if wanted.sharpness:
+            parts.append(_sharpness(subject, curvature, wanted))
+        if wanted.density:
+            parts.append(_density(subject, curvature))
+    if wanted.classify:
+        parts.append(_classify(subject))
+    if wanted.slices:
+        parts.append(_eigenvector_plane(subject, wanted))
+        if any(p.dim() > 1 for p in subject.objective.parameters):
+            parts.append(_random_plane(subject, wanted))
+    return parts
+
+
+def _top(subject: Subject, curvature: str, k: int, tol: float) -> Part:
+    n = subject.dimension
+    basis = basis_size(n, subject.objective.space.dtype.itemsize, k)
+
+    def measure(results: Results, progress: Progress | None) -> Saved:
+        return eigsh(subject.operator(curvature), k, tol=tol, seed=subject.settings.seed, progress=progress)
+
+    # a dense decomposition holds the matrix, its symmetric half and its eigenvectors in float64
+    vectors = 6 * n if n <= basis else 2 * basis
+    return Part(
+        f"{curvature}-top", f"{curvature}: {k} largest eigenvalues", curvature, {"k": k, "tol": tol},
+        n if n <= basis else min(n, 3 * k + 10), vectors, measure,
+    )  # fmt: skip
+
+
+def _sharpness(subject: Subject, curvature: str, wanted: Wanted) -> Part:
+    def measure(results: Results, progress: Progress | None) -> Saved:
+        operator, seed = subject.operator(curvature), subject.settings.seed
+        return sharpness(operator, lr=wanted.lr, momentum=wanted.momentum, seed=seed, progress=progress)
+
+    return Part(
+        f"{curvature}-sharpness", f"{curvature}: sharpness and trace", curvature,
+        {"lr": wanted.lr, "momentum": wanted.momentum}, min(subject.dimension, 20) + min(subject.dimension, USUAL),
+        USUAL, measure,
+    )  # fmt: skip
+
+
+def _density(subject: Subject, curvature: str) -> Part:
+    n = subject.dimension
+
+    def measure(results: Results, progress: Progress | None) -> Saved:
+        operator, seed = subject.operator(curvature), subject.settings.seed
+        return spectral_density(operator, steps=STEPS, probes=PROBES, seed=seed, progress=progress)
+
+    return Part(
+        f"{curvature}-density", f"{curvature}: spectral density", curvature, {"steps": STEPS, "probes": PROBES},
+        min(n, STEPS * PROBES), 4 * n if n <= STEPS * PROBES else STEPS, measure,
+    )  # fmt: skip
+
+
+def _classify(subject: Subject) -> Part:
+    n = subject.dimension
+
+    def measure(results: Results, progress: Progress | None) -> Saved:
+        return classify(subject.objective, subject.data, seed=subject.settings.seed, progress=progress)
+
+    basis = basis_size(n, subject.objective.space.dtype.itemsize, EXTREMAL)
+    dense = n <= EXACT_BELOW
+    return Part(
+        "classify", "kind of critical point", "hessian", {}, n if dense else 100 + STEPS * PROBES + USUAL,
+        6 * n if dense else 2 * basis, measure,
+    )  # fmt: skip
+
+
+def _eigenvector_plane(subject: Subject, wanted: Wanted) -> Part:
+    first = wanted.curvatures[0]
+    count = min(2, wanted.top or 2, subject.dimension)
+
+    def measure(results: Results, progress: Progress | None) -> Saved:
+        operator, found = subject.operator(first), results[f"{first}-top"]
+        assert isinstance(found, Eigenpairs)
+        vectors = found.eigenvectors[:, :count].to(operator.device)
+        return _plane(subject, first, eigenvector_steps(operator, found.eigenvalues[:count], vectors), wanted, progress)
+
+    return Part(
+        f"{first}-plane-eigenvectors", f"loss along the top eigenvectors of the {first}", first, _grid(wanted), count,
+        6, measure, wanted.points**count,
+    )  # fmt: skip
+
+
+def _random_plane(subject: Subject, wanted: Wanted) -> Part:
+    first = wanted.curvatures[0]
+
+    def measure(results: Results, progress: Progress | None) -> Saved:
+        directions = filter_normalized(subject.objective, 2, seed=subject.settings.seed)
+        return _plane(subject, first, directions, wanted, progress)
+
+    return Part(
+        f"{first}-plane-random", "loss along two random directions, filter-normalised", first, _grid(wanted), 2, 6,
+        measure, wanted.points**2,
+    )  # fmt: skip
+
+
+def _plane(subject: Subject, curvature: str, directions: Tensor, wanted: Wanted, progress: Progress | None) -> Saved:
+    operator = subject.operator(curvature)
+    return slice_plane(operator, directions, radius=wanted.radius, points=wanted.points, progress=progress)
+
+
+def _grid(wanted: Wanted) -> dict[str, Any]:
+    return {"points": wanted.points, "radius": wanted.radius}

@@ -1,0 +1,128 @@
+"""The first look at a subject: loss and gradient, whether it is fit to be looked at, and what a product costs."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from quadric.bench.inspection.subject import Subject
+from quadric.bench.runner import Stopwatch
+from quadric.core.randomness import RandomState
+from quadric.curvature.regularity import read
+from quadric.linalg.probes import gaussian, seeded
+from quadric.linalg.repeatable import check_repeatable
+from quadric.objective.batch import Batch
+from quadric.objective.isolation import untouched
+from quadric.problems.own.reference import described
+
+REPEATS = 1e-4
+"""Relative change of the loss from one session to the next that rounding may explain."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """The loss f over the data and its gradient at the weights, and seconds: of a gradient, and of one product.
+
+    `product_bytes` is what the process grew by while these ran, None where the system does not tell.
+    """
+
+    loss: float
+    gradient_norm: float
+    weight_norm: float
+    examples: int
+    batches: int
+    gradient_seconds: float
+    product_seconds: dict[str, float]
+    product_bytes: int | None
+    remarks: list[str]
+
+    def check_same(self, earlier: Point) -> None:
+        """Raise ValueError where the loss or the number of examples is another than it was."""
+        if self.examples != earlier.examples or abs(self.loss - earlier.loss) > REPEATS * abs(earlier.loss):
+            raise ValueError(
+                f"The loss was {earlier.loss:.9g} over {earlier.examples:,} examples when this inspection began, and "
+                f"is {self.loss:.9g} over {self.examples:,} now: model code or data have changed. Name another "
+                "directory, or add --overwrite."
+            )
+
+
+def look(subject: Subject, curvatures: Iterable[str]) -> Point:
+    """Evaluate loss, gradient and one product of each curvature, and time them.
+
+    Raises ValueError where they are not finite, differ between readings, or a curvature is refused; RuntimeError where
+    the model or the loss raise something else.
+    """
+    try:
+        return _look(subject, curvatures)
+    except (ValueError, TypeError, RuntimeError):
+        raise
+    except Exception as error:
+        raise RuntimeError(f"The model or its loss failed on the data: {described(error)}") from error
+
+
+def _look(subject: Subject, curvatures: Iterable[str]) -> Point:
+    device, settings = subject.settings.device, subject.settings
+    batches = list(_sizes(subject.data))
+    before = _memory(device, peak=False)
+    gradient, products = Stopwatch(device), {}
+    for i, name in enumerate(curvatures):
+        operator = subject.operator(name)
+        if i == 0:
+            with gradient:
+                reading = read(operator)
+            remarks = [*subject.remarks, *_random(subject)]
+        check_repeatable(operator)
+        watch = Stopwatch(device)
+        v = gaussian(operator.space, 1, seeded(settings.seed)).squeeze(1)
+        operator @ v  # loads code, starts threads, and retains the linearisation of a single batch
+        with watch:
+            operator @ v
+        products[name] = watch.seconds
+    after = _memory(device, peak=True)
+    weights = torch.cat([p.detach().double().flatten().cpu() for p in subject.objective.parameters])
+    return Point(
+        reading.loss,
+        float(reading.gradient.double().norm()),
+        float(weights.norm()),
+        sum(batches),
+        len(batches),
+        gradient.seconds,
+        products,
+        None if before is None or after is None else max(0, after - before),
+        remarks,
+    )
+
+
+def _sizes(data: Batch | Iterable[Batch]) -> Iterable[int]:
+    return (batch.examples for batch in ([data] if isinstance(data, Batch) else data))
+
+
+def _random(subject: Subject) -> list[str]:
+    """A remark where the model's outputs depend on random numbers: two seeds, compared on the first batch."""
+    batch = subject.data if isinstance(subject.data, Batch) else next(iter(subject.data))
+    losses = []
+    for seed in (0, 1):
+        state = RandomState.seeded(seed, subject.settings.device)
+        with torch.no_grad(), untouched(subject.objective.model, state):
+            losses.append(float(subject.objective.loss_at(subject.objective.outputs(batch), batch)))
+    if losses[0] == losses[1]:
+        return []
+    return [
+        "The model draws random numbers (dropout in train mode?): the curvature is that of one fixed draw of them, "
+        f"seed {subject.settings.seed}, not of the mean over draws."
+    ]
+
+
+def _memory(device: torch.device, *, peak: bool) -> int | None:
+    """Bytes in use now, or the most so far; of the GPU where the model is there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) if peak else torch.cuda.memory_allocated(device)
+    if peak:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * resource.getpagesize() if pages.exists() else None

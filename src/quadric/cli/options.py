@@ -1,0 +1,42 @@
+"""What options of several commands stand for, or the reason why they can't be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+
+def chosen_device(device: str) -> torch.device:
+    """The device of that name. Raises BadParameter where it is not there."""
+    import torch
+
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise typer.BadParameter(f"{device!r} cannot be used here: {reason}", param_hint="--device") from error
+    return place
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a list with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def chosen_names(text: str, known: Iterable[str], kind: str) -> tuple[str, ...]:
+    """Different names from `known`, with commas between them. Raises BadParameter for others, or for none."""
+    from quadric.core.errors import unknown_name
+
+    names, known = names_in(text), list(known)
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(str(unknown_name(kind, name, known)), param_hint=f"--{kind}")
+    if not names or len(set(names)) < len(names):
+        raise typer.BadParameter(f"Expected different names, got {text!r}.", param_hint=f"--{kind}")
+    return tuple(names)

@@ -1,0 +1,1 @@
+"""A problem of the user's own: model, loss and data named on a command line, weights from a checkpoint."""

@@ -1,0 +1,123 @@
+"""Weights from a checkpoint into a model. Tensors only: nothing in a checkpoint is ever executed."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and Lightning put before every name."""
+LISTED = 4
+
+
+def load(model: nn.Module, path: Path, key: str | None = None) -> None:
+    """Copy the checkpoint's weights into `model`. `key` says which entry of the file holds them, if several could.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds more than tensors and plain values, no weights or several, or weights that don't fit.
+    """
+    state = _without_prefix(weights(contents(path), path, key), model)
+    _check_fit(model, state, path)
+    model.load_state_dict(state, strict=False)
+
+
+def contents(path: Path) -> Any:
+    """What the file holds, on the CPU: `.safetensors`, or what `torch.save` wrote."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            if find_spec("safetensors") is None:
+                raise ValueError(f"{path} needs the package safetensors: pip install 'quadric[safetensors]'")
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is not loaded: it holds more than tensors and plain values, or is no checkpoint at all, and "
+            "unpickling such a file could run whatever code it names. Save the weights alone: "
+            "torch.save(model.state_dict(), path)."
+        ) from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        if type(error).__module__.startswith("safetensors"):
+            raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+        raise
+
+
+def weights(content: Any, path: Path, key: str | None = None) -> State:
+    """The one dictionary of named tensors in a checkpoint: the file itself, or an entry of it."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds {type(content).__name__}; expected a state_dict, names with their tensors.")
+    found = {"": dict(content)} if _is_state(content) else _states(content)
+    if key is not None:
+        if key not in found:
+            raise ValueError(f"{path} has no weights under {key!r}. There are: {_listed(found) or 'none'}.")
+        return found[key]
+    if not found:
+        raise ValueError(f"{path} holds no weights, only {_listed(map(str, content)) or 'nothing'}.")
+    if len(found) > 1:
+        raise ValueError(f"{path} holds several sets of weights: {_listed(found)}. Say which with --key.")
+    return next(iter(found.values()))
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(name, str) and isinstance(part, Tensor) for name, part in value.items())
+    )
+
+
+def _states(content: Mapping[Any, Any], outer: str = "") -> dict[str, State]:
+    """The dictionaries of named tensors among the entries, and among those of their entries."""
+    found: dict[str, State] = {}
+    for name, value in content.items():
+        if _is_state(value):
+            found[f"{outer}{name}"] = dict(value)
+        elif isinstance(value, Mapping) and not outer:
+            found.update(_states(value, f"{name}."))
+    return found
+
+
+def _without_prefix(state: State, model: nn.Module) -> State:
+    """Names as the model has them, where all that differs is what a wrapper put before each."""
+    known = model.state_dict().keys()
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in known):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _check_fit(model: nn.Module, state: State, path: Path) -> None:
+    own = model.state_dict()
+    places = {(value.data_ptr(), value.shape) for name, value in own.items() if name in state}
+    missing = [name for name, v in own.items() if name not in state and (v.data_ptr(), v.shape) not in places]  # tied
+    unexpected = [name for name in state if name not in own]
+    wrong = [
+        f"{name} ({list(value.shape)}, the model has {list(own[name].shape)})"
+        for name, value in state.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
+    if any(problems.values()):
+        said = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
+        raise ValueError(f"{path} does not fit {type(model).__name__}. Weights {said}.")
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

@@ -1,0 +1,1 @@
+"""The report of an inspection: table, figures and HTML, all from its records."""
