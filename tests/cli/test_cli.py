@@ -14,20 +14,6 @@ from quadric.bench.records import read
 from quadric.cli import app
 
 
-@pytest.fixture
-def quadric(monkeypatch, capsys):
-    """Run the command in this process: exit status, standard output, standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["quadric", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            app.main()
-        output = capsys.readouterr()
-        return caught.value.code or 0, output.out, " ".join(output.err.replace("│", " ").split())
-
-    return call
-
-
 def compare(out, *more, optimizers="curveball,sgd", epochs=2, seeds=2):
     base = ["compare", "--problem", "digits-mlp", "--optimizers", optimizers, "--epochs", epochs, "--seeds", seeds]
     return [*base, "--out", out, *more]
@@ -65,7 +51,7 @@ def test_list_shows_every_problem_and_optimiser(quadric):
     assert len([line for line in lines if line.strip()]) == len([*problems.names(), *optim.names()]) + 2
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["report"], ["list"]])
+@pytest.mark.parametrize("command", [[], ["compare"], ["inspect"], ["report"], ["list"]])
 def test_every_command_has_help_with_examples(quadric, command):
     status, output, _ = quadric(*command, "--help")
     assert status == 0

@@ -175,7 +175,7 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
     if before is not None:
         said = f"{len(parts) - len(missing)} of {number(len(parts), 'part')} are there already"
         output.print(f"{out}: {said}", highlight=False, markup=False, soft_wrap=True)
-    interrupted = False
+    failure: BaseException | None = None
     if missing:
         check_room(missing, subject)
         with output.status("one gradient and one product of each curvature"):
@@ -192,11 +192,13 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
             try:
                 results = {} if before is None else before.results
                 run(subject, missing, results, recorder, began=began, told=told, ended=ended)
-            except KeyboardInterrupt:
-                interrupted = True
+            except (KeyboardInterrupt, Exception) as error:
+                failure = error
     show(*write_report(out))
-    if interrupted:
+    if isinstance(failure, KeyboardInterrupt):
         raise RuntimeError("interrupted; the report has what was done until then, and the same command goes on.")
+    if failure is not None:
+        raise failure
 
 
 def _check_usage(

@@ -21,6 +21,7 @@ def console() -> Console:
 def show(table: ResultTable, report: Path) -> None:
     """Print the table, then where the report is."""
     output = console()
+    output.print(table.title, style="bold", highlight=False, markup=False)
     for part in for_terminal(table, output.width) if table.rows else ():
         output.print(part)
     for note in table.notes:

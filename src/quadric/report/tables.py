@@ -154,13 +154,7 @@ def for_terminal(table: ResultTable, width: int) -> list[Table]:
 
     parts: list[Table] = []
     for columns in fitting(table, width):
-        part = Table(
-            title=None if parts else table.title,
-            title_justify="left",
-            title_style="bold",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1),
-        )
+        part = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
         for i in columns:
             part.add_column(table.columns[i], justify="right" if i else "left", no_wrap=not i)
         for row in table.rows:

@@ -12,12 +12,11 @@ import torch
 
 from quadric.bench.inspection.subject import Subject
 from quadric.bench.runner import Stopwatch
-from quadric.core.randomness import RandomState
-from quadric.curvature.regularity import read
+from quadric.core.errors import ConvergenceError
+from quadric.curvature.regularity import ROUNDING, read
 from quadric.linalg.probes import gaussian, seeded
 from quadric.linalg.repeatable import check_repeatable
 from quadric.objective.batch import Batch
-from quadric.objective.isolation import untouched
 from quadric.problems.own.reference import described
 
 REPEATS = 1e-4
@@ -59,9 +58,9 @@ def look(subject: Subject, curvatures: Iterable[str]) -> Point:
     """
     try:
         return _look(subject, curvatures)
-    except (ValueError, TypeError, RuntimeError):
-        raise
     except Exception as error:
+        if isinstance(error, (ValueError, TypeError)) or type(error) in (NotImplementedError, ConvergenceError):
+            raise
         raise RuntimeError(f"The model or its loss failed on the data: {described(error)}") from error
 
 
@@ -75,7 +74,6 @@ def _look(subject: Subject, curvatures: Iterable[str]) -> Point:
         if i == 0:
             with gradient:
                 reading = read(operator)
-            remarks = [*subject.remarks, *_random(subject)]
         check_repeatable(operator)
         watch = Stopwatch(device)
         v = gaussian(operator.space, 1, seeded(settings.seed)).squeeze(1)
@@ -94,7 +92,7 @@ def _look(subject: Subject, curvatures: Iterable[str]) -> Point:
         gradient.seconds,
         products,
         None if before is None or after is None else max(0, after - before),
-        remarks,
+        [*subject.remarks, *_random(subject)],
     )
 
 
@@ -103,18 +101,14 @@ def _sizes(data: Batch | Iterable[Batch]) -> Iterable[int]:
 
 
 def _random(subject: Subject) -> list[str]:
-    """A remark where the model's outputs depend on random numbers: two seeds, compared on the first batch."""
-    batch = subject.data if isinstance(subject.data, Batch) else next(iter(subject.data))
-    losses = []
-    for seed in (0, 1):
-        state = RandomState.seeded(seed, subject.settings.device)
-        with torch.no_grad(), untouched(subject.objective.model, state):
-            losses.append(float(subject.objective.loss_at(subject.objective.outputs(batch), batch)))
-    if losses[0] == losses[1]:
+    """A remark where the loss depends on random numbers: it is compared under two seeds."""
+    seed = subject.settings.seed
+    first, second = (subject.objective.evaluate(subject.data, s) for s in (seed, seed + 1))
+    if abs(first - second) <= ROUNDING * torch.finfo(subject.objective.space.dtype).eps * abs(first):
         return []
     return [
-        "The model draws random numbers (dropout in train mode?): the curvature is that of one fixed draw of them, "
-        f"seed {subject.settings.seed}, not of the mean over draws."
+        "The loss depends on random numbers (dropout in train mode, or a loader that augments or composes batches at "
+        f"random): all is measured for one fixed draw of them, one dropout mask, that of seed {seed}."
     ]
 
 

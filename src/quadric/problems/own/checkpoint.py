@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,8 @@ State = dict[str, Tensor]
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DataParallel, torch.compile and Lightning put before every name."""
 LISTED = 4
+FORBIDDEN = re.compile(r"GLOBAL (\S+)")
+"""What torch's loader says of code that a pickle asks for."""
 
 
 def load(model: nn.Module, path: Path, key: str | None = None) -> None:
@@ -35,26 +37,32 @@ def contents(path: Path) -> Any:
     """What the file holds, on the CPU: `.safetensors`, or what `torch.save` wrote."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}.")
+    safe = path.suffix == ".safetensors"
+    if safe and find_spec("safetensors") is None:
+        raise ValueError(f"{path} needs the package safetensors: pip install 'quadric[safetensors]'")
     try:
-        if path.suffix == ".safetensors":
-            if find_spec("safetensors") is None:
-                raise ValueError(f"{path} needs the package safetensors: pip install 'quadric[safetensors]'")
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is not loaded: it holds more than tensors and plain values, or is no checkpoint at all, and "
-            "unpickling such a file could run whatever code it names. Save the weights alone: "
-            "torch.save(model.state_dict(), path)."
-        ) from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        return _safetensors(path) if safe else _pickled(path)
     except Exception as error:
-        if type(error).__module__.startswith("safetensors"):
-            raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
-        raise
+        found = FORBIDDEN.search(str(error))
+        if found:
+            raise ValueError(
+                f"{path} is not loaded: besides tensors and plain values it names {found.group(1)}, and unpickling "
+                "that could run code. Save the weights alone: torch.save(model.state_dict(), path)."
+            ) from error
+        said = f"{type(error).__name__}: {error}".split("\n")[0].split(". ")[0]
+        raise ValueError(f"{path} is not a checkpoint of tensors, or is damaged ({said}).") from error
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _pickled(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about the pickle's protocol
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def weights(content: Any, path: Path, key: str | None = None) -> State:
@@ -95,7 +103,7 @@ def _states(content: Mapping[Any, Any], outer: str = "") -> dict[str, State]:
 def _without_prefix(state: State, model: nn.Module) -> State:
     """Names as the model has them, where all that differs is what a wrapper put before each."""
     known = model.state_dict().keys()
-    for prefix in PREFIXES:
+    for prefix in PREFIXES * 2:  # one may be around another
         if all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in known):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state

@@ -46,8 +46,8 @@ def call(reference: str, function: Callable[[], Any]) -> Any:
 
 
 def described(error: Exception) -> str:
-    """The error's kind, text and place."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """The error's kind and text, and its place where that is not here."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"
 

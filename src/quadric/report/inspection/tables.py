@@ -175,7 +175,7 @@ def _of_spectrum(inspection: Inspection, name: str) -> list[str]:
     values = top.eigenvalues
     said = f"{name}: eigenvalues 1 to {len(values)} fall from {plain(float(values[0]))} to {plain(float(values[-1]))}"
     sharp = result(inspection, f"{name}-sharpness", Sharpness)
-    if sharp is not None and sharp.trace.estimate > 0:
+    if sharp is not None and sharp.trace.estimate > 0 and CURVATURES[name].positive_semidefinite:
         said += f" and add up to {100 * float(values.sum()) / sharp.trace.estimate:.0f} % of the trace"
     return [said + "."]
 
@@ -184,9 +184,10 @@ def _of_sharpness(inspection: Inspection, name: str) -> list[str]:
     sharp = result(inspection, f"{name}-sharpness", Sharpness)
     if sharp is None or sharp.ratio is None or sharp.threshold is None:
         return []
+    said = [f"{key} {value:g}" for key, value in inspection.findings[f"{name}-sharpness"].settings.items() if value]
     verdict = "diverges along its sharpest direction" if sharp.ratio > 1 else "is stable"
     return [
-        f"{name}: gradient descent at this learning rate {verdict} on the quadratic model: the largest eigenvalue is "
+        f"{name}: gradient descent with {', '.join(said)} {verdict} on the quadratic model: the largest eigenvalue is "
         f"{plain(sharp.ratio)} times the threshold {plain(sharp.threshold)}."
     ]
 
