@@ -134,7 +134,10 @@ def inspect(
     from quadric.bench.inspection.parts import TOP, Wanted
     from quadric.bench.inspection.subject import CURVATURES, Settings, named_problem, own_problem
 
-    _check_usage(problem, model, loss, data, data_dir, checkpoint, key, lr, points)
+    _check_subject(problem, model, loss, data, data_dir)
+    _check_numbers(lr, momentum, tol, points, radius)
+    if key is not None and checkpoint is None:
+        raise typer.BadParameter("is about --checkpoint, which is missing.", param_hint="--key")
     curvatures = chosen_names(curvature, CURVATURES, "curvature")
     place = chosen_device(device)
     settings = Settings(checkpoint, key, tuple(names_in(params or "")), max_examples, microbatch, train, seed, place)
@@ -158,7 +161,7 @@ def inspect(
 def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> None:
     """Measure what is not there yet, and report all that is."""
     from quadric.bench.environment import describe
-    from quadric.bench.inspection.cost import check_room, costs
+    from quadric.bench.inspection.cost import check_room, costs, within_memory
     from quadric.bench.inspection.parts import plan
     from quadric.bench.inspection.point import look
     from quadric.bench.inspection.records import InspectionHeader, InspectionRecorder
@@ -167,9 +170,9 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
     from quadric.report.inspection.directory import earlier, write_report
     from quadric.report.inspection.tables import estimates
 
-    parts = plan(subject, wanted)
     before = earlier(out, subject.facts, overwrite)
     known = {} if before is None else before.findings
+    parts = plan(subject, wanted, known)
     missing = [part for part in parts if not (part.name in known and known[part.name].answers(part))]
     output = console()
     if before is not None:
@@ -178,7 +181,7 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
     failure: BaseException | None = None
     if missing:
         check_room(missing, subject)
-        with output.status("one gradient and one product of each curvature"):
+        with within_memory(), output.status("one gradient and one product of each curvature"):
             point = look(subject, dict.fromkeys(part.curvature for part in missing))
         if before is not None and before.point is not None:
             point.check_same(before.point)
@@ -191,7 +194,8 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
                 recorder.begin(point)
             try:
                 results = {} if before is None else before.results
-                run(subject, missing, results, recorder, began=began, told=told, ended=ended)
+                with within_memory():
+                    run(subject, missing, results, recorder, began=began, told=told, ended=ended)
             except (KeyboardInterrupt, Exception) as error:
                 failure = error
     show(*write_report(out))
@@ -201,16 +205,8 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
         raise failure
 
 
-def _check_usage(
-    problem: str | None,
-    model: str | None,
-    loss: str | None,
-    data: str | None,
-    data_dir: Path | None,
-    checkpoint: Path | None,
-    key: str | None,
-    lr: float | None,
-    points: int,
+def _check_subject(
+    problem: str | None, model: str | None, loss: str | None, data: str | None, data_dir: Path | None
 ) -> None:
     """Raise BadParameter for options that don't go together, or names that are not known."""
     from quadric import problems
@@ -231,12 +227,19 @@ def _check_usage(
     if loss is not None and ":" not in loss and loss not in (*LOSSES, MODEL):
         known = [*LOSSES, MODEL, "pkg.module:function"]
         raise typer.BadParameter(str(unknown_name("loss", loss, known)), param_hint="--loss")
-    if key is not None and checkpoint is None:
-        raise typer.BadParameter("is about --checkpoint, which is missing.", param_hint="--key")
-    if lr is not None and not lr > 0:
-        raise typer.BadParameter(f"Expected a learning rate > 0, got {lr!r}.", param_hint="--lr")
-    if points % 2 == 0:
-        raise typer.BadParameter(f"Expected an odd number, got {points}.", param_hint="--points")
+
+
+def _check_numbers(lr: float | None, momentum: float, tol: float, points: int, radius: float) -> None:
+    """Raise BadParameter for a number that is out of range."""
+    for option, right, expected, value in (
+        ("--lr", lr is None or 0 < lr < float("inf"), "a learning rate > 0", lr),
+        ("--momentum", 0 <= momentum < 1, "a momentum from 0 to below 1", momentum),
+        ("--tol", 0 < tol < 1, "a tolerance between 0 and 1", tol),
+        ("--points", points % 2 == 1, "an odd number", points),
+        ("--radius", 0 < radius < float("inf"), "a radius > 0", radius),
+    ):
+        if not right:
+            raise typer.BadParameter(f"Expected {expected}, got {value}.", param_hint=option)
 
 
 @contextmanager

@@ -33,12 +33,12 @@ def test_a_module_in_the_working_directory_is_found():
     ("reference", "message"),
     [
         ("ownpackage.code", r"Expected pkg\.module:name, such as train:make_model, got 'ownpackage\.code'"),
-        ("ownpackage.code:anwser", r"ownpackage\.code has no 'anwser' \(.*\)\. Did you mean answer\?"),
+        ("ownpackage.code:anwser", r"ownpackage\.code has no 'anwser' \(.*\)\. Did you mean answer"),
         ("ownpackage.code:Maker.mkae", r"ownpackage\.code\.Maker has no 'mkae'.*Did you mean make\?"),
         ("ownpackage.cod:answer", r"There is no module ownpackage\.cod .*Did you mean code\?"),
         (
             "ownpackge.code:answer",
-            r"There is no module ownpackge .*neither installed nor in .*Did you mean ownpackage\?",
+            r"There is no module ownpackge .*neither installed nor in .*Did you mean ownpackage",
         ),
         ("ownpackage.lacking:answer", r"ownpackage\.lacking .* imports not_there_at_all, which is not installed"),
         (

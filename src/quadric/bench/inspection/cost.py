@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +49,19 @@ def check_room(parts: Sequence[Part], subject: Subject) -> None:
                 f"of n numbers, {size(needed)}, and the memory is {size(there)} in all. Ask for fewer eigenvalues "
                 "(--top), or look at fewer parameters (--params)."
             )
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Turn an error for want of memory into one that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+        if not known:
+            raise
+        said = str(error).split(". ")[0] or "MemoryError"
+        raise RuntimeError(f"Out of memory ({said}). Split batches with --microbatch, or use less of --top.") from error
 
 
 def size(count: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,19 +67,22 @@ class Part:
         return f"{self.name}{said}.npz"
 
 
-def plan(subject: Subject, wanted: Wanted) -> list[Part]:
+def plan(subject: Subject, wanted: Wanted, found: Container[str] = ()) -> list[Part]:
     """The parts in the order in which they run: eigenvalues first, since slices go along their vectors.
+
+    `found` are the names of parts that are there already: slices take eigenvectors from there.
 
     Raises ValueError where more eigenvalues are asked for than there are parameters.
     """
     n = subject.dimension
     if wanted.top is not None and wanted.top > n:
         raise ValueError(f"--top {wanted.top}: {subject.name} has only {n:,} parameters, and so as many eigenvalues.")
-    top = wanted.top or (min(2, n) if wanted.slices else None)
     parts: list[Part] = []
-    for curvature in wanted.curvatures:
-        if top is not None and (wanted.top is not None or curvature == wanted.curvatures[0]):
-            parts.append(_top(subject, curvature, top, wanted.tol))
+    for i, curvature in enumerate(wanted.curvatures):
+        if wanted.top is not None:
+            parts.append(_top(subject, curvature, wanted.top, wanted.tol))
+        elif wanted.slices and i == 0 and f"{curvature}-top" not in found:
+            parts.append(_top(subject, curvature, min(2, n), wanted.tol))
         if wanted.sharpness:
             parts.append(_sharpness(subject, curvature, wanted))
         if wanted.density:
@@ -154,8 +157,8 @@ def _eigenvector_plane(subject: Subject, wanted: Wanted) -> Part:
     def measure(results: Results, progress: Progress | None) -> Saved:
         operator, found = subject.operator(first), results[f"{first}-top"]
         assert isinstance(found, Eigenpairs)
-        vectors = found.eigenvectors[:, :count].to(operator.device)
-        return _plane(subject, first, eigenvector_steps(operator, found.eigenvalues[:count], vectors), wanted, progress)
+        vectors = found.eigenvectors[:, :2].to(operator.device)
+        return _plane(subject, first, eigenvector_steps(operator, found.eigenvalues[:2], vectors), wanted, progress)
 
     return Part(
         f"{first}-plane-eigenvectors", f"loss along the top eigenvectors of the {first}", first, _grid(wanted), count,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,10 @@ from quadric.problems.own.reference import described
 
 REPEATS = 1e-4
 """Relative change of the loss from one session to the next that rounding may explain."""
+
+
+KNOWN = (NotImplementedError, ConvergenceError, torch.OutOfMemoryError)
+"""Errors that explain themselves, besides those about values."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def look(subject: Subject, curvatures: Iterable[str]) -> Point:
     try:
         return _look(subject, curvatures)
     except Exception as error:
-        if isinstance(error, (ValueError, TypeError)) or type(error) in (NotImplementedError, ConvergenceError):
+        if isinstance(error, (ValueError, TypeError)) or type(error) in KNOWN:
             raise
         raise RuntimeError(f"The model or its loss failed on the data: {described(error)}") from error
 
@@ -116,7 +118,11 @@ def _memory(device: torch.device, *, peak: bool) -> int | None:
     """Bytes in use now, or the most so far; of the GPU where the model is there."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) if peak else torch.cuda.memory_allocated(device)
-    if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     pages = Path("/proc/self/statm")
-    return int(pages.read_text().split()[1]) * resource.getpagesize() if pages.exists() else None
+    if not pages.exists():
+        return None
+    import resource
+
+    if peak:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(pages.read_text().split()[1]) * resource.getpagesize()
