@@ -54,7 +54,7 @@ def inspect(
         typer.Option(help="Parameters to look at: names or globs with commas between them.", rich_help_panel=SUBJECT),
     ] = None,
     max_examples: Annotated[
-        int | None, typer.Option(min=1, help="Use only so many examples, the first ones.", rich_help_panel=SUBJECT)
+        int | None, typer.Option(min=1, help="Look at the first so many examples only.", rich_help_panel=SUBJECT)
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Directory with data sets of named problems.", rich_help_panel=SUBJECT)
@@ -104,7 +104,13 @@ def inspect(
     points: Annotated[
         int, typer.Option(min=3, help="Points of a slice along each direction (odd).", rich_help_panel=PARTS)
     ] = 21,
-    radius: Annotated[float, typer.Option(help="How far slices go, in directions.", rich_help_panel=PARTS)] = 1.0,
+    radius: Annotated[
+        float,
+        typer.Option(
+            help="How far slices go: 1 is until the curvature alone doubles the loss, or a filter's length.",
+            rich_help_panel=PARTS,
+        ),
+    ] = 1.0,
     microbatch: Annotated[
         int | None,
         typer.Option(min=1, help="Split batches into parts of so many examples, to save memory.", rich_help_panel=COST),
@@ -115,8 +121,11 @@ def inspect(
 ) -> None:
     """Look at the curvature of a loss at given weights: eigenvalues, their density, the kind of point, slices.
 
-    Where none of --top, --density, --classify, --sharpness and --slices is given, all are measured. The same command
-    again goes on where it was stopped, and measures only what is new. Nothing in a checkpoint is executed.
+    All of it is measured where none of --top, --density, --classify, --sharpness, --slices is given.
+
+    The same command again goes on where it was stopped; other parts are added to those that are there.
+
+    Your modules are looked for in the working directory, too. Nothing in a checkpoint is ever executed.
 
     [bold]Examples[/bold]
 

@@ -141,7 +141,8 @@ def _subject(
         "micro-batch": settings.microbatch,
         "seed": settings.seed,
     }
-    return Subject(objective, examples.held(), facts, _remarks(objective.model), settings)
+    remarks = [text for holds, text in _remarks(objective) if holds]
+    return Subject(objective, examples.held(), facts, tuple(remarks), settings)
 
 
 def digest(model: nn.Module) -> str:
@@ -154,11 +155,17 @@ def digest(model: nn.Module) -> str:
     return found.hexdigest()[:16]
 
 
-def _remarks(model: nn.Module) -> tuple[str, ...]:
-    """What the mode means for the numbers."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    return (
-        ("BatchNorm is in train mode: the loss depends on how examples are put into batches and micro-batches.",)
-        if norms
-        else ()
-    )
+def _remarks(objective: Objective) -> list[tuple[bool, str]]:
+    """What mode and loss mean for the numbers, where that is the case."""
+    norms = [m for m in objective.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    return [
+        (
+            bool(norms),
+            "BatchNorm is in train mode: the loss depends on how examples are put into batches and micro-batches.",
+        ),
+        (
+            objective.loss is None and objective.normalizer is None,
+            "The model's own loss is averaged over batches by their numbers of examples. Where it is a mean over "
+            "something else (tokens that are not padding), let --model name an Objective with normalizer=.",
+        ),
+    ]

@@ -136,7 +136,7 @@ def _contours(axes: Axes, plane: SlicePlane, names: tuple[str, str]) -> None:
     low, high = float(finite.min()), float(finite.max())
     span = high - low or 1.0
     levels = low + span * np.concatenate([[0.0], np.geomspace(1e-2, 1.0, 9)])
-    axes.contourf(across, along, losses.T, levels=levels, cmap="Greys_r", alpha=0.75)
+    axes.contourf(across, along, losses.T, levels=levels, cmap="Greys_r", alpha=0.45)
     lines = axes.contour(across, along, losses.T, levels=levels[1:-1], colors="black", linewidths=0.7)
     labelled = levels[2:-1:2]
     axes.clabel(lines, levels=labelled, fontsize=7, fmt=_distinct(labelled))
