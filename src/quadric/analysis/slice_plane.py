@@ -15,9 +15,6 @@ from quadric.core.saved import Saved
 from quadric.curvature.curvature import Curvature
 from quadric.curvature.regularity import read
 
-LONGEST = 1.0
-"""The longest step along an eigenvector, as a share of max(‖w‖, 1)."""
-
 
 @dataclass(frozen=True)
 class SlicePlane(Saved):
@@ -76,7 +73,7 @@ def eigenvector_steps(operator: Curvature[Any], eigenvalues: Tensor, eigenvector
     At most max(‖w‖, 1), which also stands in where λ is 0.
     """
     objective = operator.objective
-    length = LONGEST * max(1.0, math.sqrt(sum(float(p.detach().double().square().sum()) for p in objective.parameters)))
+    length = max(1.0, math.sqrt(sum(float(p.detach().double().square().sum()) for p in objective.parameters)))
     loss = abs(read(operator).loss)
     steps = [min(length, math.sqrt(2 * loss / abs(v)) if v else length) or length for v in eigenvalues.tolist()]
     return eigenvectors * torch.tensor(steps).to(eigenvectors)

@@ -11,7 +11,6 @@ import typer
 
 from quadric.cli.options import chosen_device, chosen_names, names_in
 from quadric.cli.output import console, show
-from quadric.report.tables import number
 
 if TYPE_CHECKING:
     from quadric.bench.inspection.parts import Part, Wanted
@@ -185,7 +184,7 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
     missing = [part for part in parts if not (part.name in known and known[part.name].answers(part))]
     output = console()
     if before is not None:
-        said = f"{len(parts) - len(missing)} of {number(len(parts), 'part')} are there already"
+        said = f"parts there already: {len(parts) - len(missing)} of {len(parts)}"
         output.print(f"{out}: {said}", highlight=False, markup=False, soft_wrap=True)
     failure: BaseException | None = None
     if missing:

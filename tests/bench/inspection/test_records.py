@@ -10,10 +10,10 @@ from quadric.bench.inspection.records import (
     InspectionRecorder,
     difference,
     is_inspection,
-    mend,
     read_inspection,
     results_in,
 )
+from quadric.core.records import mend
 from quadric.operators.estimate import Estimate
 
 HEADER = InspectionHeader({"subject": "net", "seed": 0, "checkpoint": "a.pt"}, {"torch": "2"})
@@ -56,8 +56,10 @@ def test_a_line_that_is_cut_off_is_left_out_and_mended(path):
 
 
 def test_a_line_that_is_no_record_is_named(path):
-    path.write_text(path.read_text() + "{}\n")
-    with pytest.raises(ValueError, match=r"line 5 is not a record .*Inspect again, with --overwrite"):
+    path.write_text(path.read_text() + "{}\n" + path.read_text())
+    with pytest.raises(
+        ValueError, match=r"line 5 is not a record .*Remove that line, or inspect again, with --overwrite"
+    ):
         read_inspection(path)
 
 
@@ -72,7 +74,7 @@ def test_other_files_are_no_inspections(tmp_path):
         "",
         "hello\n",
         '{"kind": "header", "format": 1}\n',
-        '{"kind": "header", "command": "x", "format": 1}',
+        '{"kind": "inspection", "format": 0}\n',
     ):
         (tmp_path / "records.jsonl").write_text(content)
         assert not is_inspection(tmp_path / "records.jsonl")

@@ -6,7 +6,7 @@ settings has another line, and the last one counts. A line is written after its 
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ from typing import Any
 
 from quadric.bench.inspection.parts import Part
 from quadric.bench.inspection.point import Point
-from quadric.bench.records import line, write_atomically
+from quadric.core.records import Layout, line, write_atomically
 from quadric.core.saved import Saved
 
-FORMAT = 1
-COMMAND = "inspect"
+LAYOUT = Layout("inspection", 1, "inspect again, with --overwrite")
 RESULTS = "results"
 """The folder of the results' files, beside the record file."""
+FILE = re.compile(r'"file": "([^"/]+\.npz)"')
 INCIDENTAL = ("checkpoint",)
 """Facts that may differ from session to session: where the same weights came from."""
 
@@ -31,8 +31,7 @@ class InspectionHeader:
 
     facts: dict[str, Any]
     environment: dict[str, str]
-    command: str = COMMAND
-    format: int = FORMAT
+    format: int = LAYOUT.format
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,9 @@ class Finding:
         return (self.part, self.settings) == (part.name, part.settings)
 
 
+KINDS: dict[str, type[Point | Finding]] = {"point": Point, "finding": Finding}
+
+
 @dataclass(frozen=True)
 class Inspection:
     """A record file and its results: `findings` has the last of each part, `results` the same keys."""
@@ -67,7 +69,7 @@ class InspectionRecorder:
 
     def __init__(self, path: Path, header: InspectionHeader) -> None:
         if not path.exists():
-            write_atomically(path, line("header", asdict(header)).encode())
+            write_atomically(path, line(LAYOUT.header, asdict(header)).encode())
         self._file = path.open("a", encoding="utf-8")
         self._results = path.parent / RESULTS
         self._results.mkdir(exist_ok=True)
@@ -99,8 +101,7 @@ class InspectionRecorder:
 def is_inspection(path: Path) -> bool:
     """Whether `path` begins as the record file of an inspection does."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            _header(file.readline())
+        _header(path)
     except (OSError, ValueError):
         return False
     return True
@@ -111,22 +112,10 @@ def read_inspection(path: Path) -> Inspection:
 
     Raises ValueError where a line or a result cannot be read; a last line that is cut off is left out, as is its part.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    header, point, findings = _header(lines[0] if lines else ""), None, {}
-    for number, content in enumerate(lines[1:], start=2):
-        try:
-            values = json.loads(content)
-            kind = values.pop("kind")
-            if kind == "point":
-                point = Point(**values)
-            else:
-                finding = Finding(**values)
-                findings[finding.part] = finding
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path}: line {number} is not a record ({error}). Inspect again, with --overwrite."
-            ) from error
+    header = _header(path)
+    events, _ = LAYOUT.read_lines(path, lambda values: KINDS[values.pop("kind")](**values))
+    findings = {event.part: event for event in events if isinstance(event, Finding)}
+    point = next((event for event in events if isinstance(event, Point)), None)
     results = {name: Saved.load(path.parent / RESULTS / finding.file) for name, finding in findings.items()}
     return Inspection(header, point, findings, results)
 
@@ -135,15 +124,7 @@ def results_in(path: Path) -> list[str]:
     """The files of all results that `path` names, none where it is no inspection."""
     if not is_inspection(path):
         return []
-    values = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines() if text.endswith("}")]
-    return list(dict.fromkeys(value["file"] for value in values if value["kind"] == "finding"))
-
-
-def mend(path: Path) -> None:
-    """Remove a last line that is cut off, so that more can be appended."""
-    content = path.read_bytes()
-    if not content.endswith(b"\n"):
-        write_atomically(path, content[: content.rfind(b"\n") + 1])
+    return list(dict.fromkeys(FILE.findall(path.read_text(encoding="utf-8", errors="replace"))))
 
 
 def difference(earlier: InspectionHeader, facts: dict[str, Any]) -> str:
@@ -153,11 +134,5 @@ def difference(earlier: InspectionHeader, facts: dict[str, Any]) -> str:
     return ", ".join(f"{name} {earlier.facts.get(name)}, now {facts.get(name)}" for name in changed)
 
 
-def _header(first: str) -> InspectionHeader:
-    try:
-        values = json.loads(first)
-        if (values.pop("kind"), values["command"], values["format"]) != ("header", COMMAND, FORMAT):
-            raise ValueError("it is of another kind or format")
-        return InspectionHeader(**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"Line 1 is not the header of an inspection of format {FORMAT} ({error}).") from error
+def _header(path: Path) -> InspectionHeader:
+    return LAYOUT.read_header(path, lambda values: InspectionHeader(**values))

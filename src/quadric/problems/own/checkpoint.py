@@ -110,7 +110,7 @@ def _without_prefix(state: State, model: nn.Module) -> State:
 
 
 def _check_fit(model: nn.Module, state: State, path: Path) -> None:
-    own = model.state_dict()
+    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     places = {(value.data_ptr(), value.shape) for name, value in own.items() if name in state}
     missing = [name for name, v in own.items() if name not in state and (v.data_ptr(), v.shape) not in places]  # tied
     unexpected = [name for name in state if name not in own]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from quadric.bench.inspection.records import Inspection, difference, is_inspection, mend, read_inspection
-from quadric.bench.records import write_atomically
+from quadric.bench.inspection.records import Inspection, difference, is_inspection, read_inspection
+from quadric.core.records import mend, write_atomically
 from quadric.report.directory import FIGURES, RECORDS, REPORT, check_free
 from quadric.report.inspection.figures import draw_all
 from quadric.report.inspection.html import render

@@ -19,7 +19,7 @@ from quadric.report.tables import NOT_MEASURED, Cell, ResultTable, number, plain
 Kind = TypeVar("Kind", bound=Saved)
 
 CLASSIFY = "classify"
-DECADES = 1e-4
+UNSEEN = 1e-4
 """Errors below this share of a number go unsaid in the table."""
 
 
@@ -154,7 +154,7 @@ def _share(inspection: Inspection, name: str, which: str) -> Cell:
 
 
 def _within(value: float, error: float) -> Cell:
-    return Cell(plain(value), f"± {plain(error, 2)}" if error > DECADES * abs(value) else "")
+    return Cell(plain(value), f"± {plain(error, 2)}" if error > UNSEEN * abs(value) else "")
 
 
 def _of_point(found: CriticalPoint) -> list[str]:
