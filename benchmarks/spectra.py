@@ -11,6 +11,7 @@ to be told. Writes results/spectra.json and results/spectra.md.
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -135,6 +136,41 @@ def eigenthings_density(problem: Problem) -> Callable[[], tuple[None, int]]:
     return call
 
 
+def pyhessian_operator(problem: Problem) -> object:
+    """PyHessian's Hessian of one batch. torch.eig, which it calls, was removed from torch: eigh stands in."""
+    from pyhessian import hessian
+
+    def eig(matrix: Tensor, eigenvectors: bool) -> tuple[Tensor, Tensor]:
+        values, vectors = torch.linalg.eigh(matrix)
+        return torch.stack([values, torch.zeros_like(values)], dim=1), vectors
+
+    torch.eig = eig
+    problem.model.zero_grad()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it calls backward(create_graph=True)
+        return hessian(problem.model, problem.loss_fn, data=problem.batch, cuda=False)
+
+
+def pyhessian_top(problem: Problem, k: int) -> Callable[[], tuple[Tensor, int]]:
+    """PyHessian's power iteration with deflation, as it comes."""
+
+    def call() -> tuple[Tensor, int]:
+        values, _ = pyhessian_operator(problem).eigenvalues(top_n=k)
+        return torch.tensor(values, dtype=torch.float64).sort(descending=True).values, 0
+
+    return call
+
+
+def pyhessian_density(problem: Problem) -> Callable[[], tuple[None, int]]:
+    """PyHessian's spectral density."""
+
+    def call() -> tuple[None, int]:
+        pyhessian_operator(problem).density(iter=STEPS, n_v=PROBES)
+        return None, PROBES * STEPS
+
+    return call
+
+
 def reference(problem: Problem, k: int) -> Tensor:
     """The k largest eigenvalues in float64, in descending order."""
     inputs, targets = problem.batch
@@ -158,7 +194,9 @@ def measure(problem: Problem, k: int, rounds: int, peers: bool) -> dict[str, obj
         for count in ITERATIONS:
             name = f"hessian-eigenthings lanczos, {count} iterations"
             runs.append(Run(name, eigenthings_top(problem.copy(), k, count), peer=True))
+        runs.append(Run("PyHessian eigenvalues", pyhessian_top(problem.copy(), k), peer=True))
         densities.append(Run("hessian-eigenthings spectral_density", eigenthings_density(problem.copy()), peer=True))
+        densities.append(Run("PyHessian density", pyhessian_density(problem.copy()), peer=True))
     own = problem.copy()
     baseline = Task("gradient", lambda: torch.autograd.grad(own.loss(), own.parameters()))
     every = [*runs, *densities]
@@ -198,7 +236,7 @@ def report(result: dict[str, object]) -> str:
             "" if "error" not in row else f"{row['error']:.0e}" + ("" if row["error"] <= TOLERANCE else " **wrong**")
         )
         lines.append(
-            [row["name"], f"{row['milliseconds'] / 1e3:.2f}", f"{row['ratio']:.0f}", str(row["products"]), error]
+            [row["name"], f"{row['milliseconds'] / 1e3:.2f}", f"{row['ratio']:.0f}", str(row["products"] or ""), error]
         )
     table = markdown_table(["", "seconds", "gradients", "products", "error"], lines)
     ours = next(row for row in rows if row["name"] == "quadric eigsh")
