@@ -12,7 +12,9 @@ A first-order optimiser gives a direction d (its step at lr = 1 is −d), a rule
   D = dᵀGd, N = aD + g·d: a follows mean(N)/mean(D), and no step asks for more than a tenth of the loss;
 - "gain 1.8": the same with a following 1.8 mean(N)/mean(D);
 - "no cap": QuadraticStep's without the cap;
-- "share": the cap alone, a = 0.1 mean(f) / mean(g·d). No curvature: a Polyak step with least value 0.
+- "share": the cap alone, a = 0.1 mean(f) / mean(g·d). No curvature: a Polyak step with least value 0;
+- "GeN": the peer (Bu and Xu 2025, package gen-optim), a parabola through the losses of another batch at w − a d, w and
+  w + a d, asked at every step, from the grid's smallest rate.
 
 The constants (memories, 0.1, 1.8, a fifth a step) were chosen on the first three problems, with Muon's directions. The
 other two problems had no part in that, so they judge curvature against the share alone. But the gain of 1 was preferred
@@ -255,12 +257,14 @@ class Constant(Rule):
 
 
 SHIPPED = "QuadraticStep"
+PEER = "GeN"
 RULES: dict[str, Callable[[], Rule | None]] = {
     "same batch": SameBatch,
     SHIPPED: lambda: None,
     "gain 1.8": lambda: NextBatch(Share(0.1), 1.8),
     "no cap": lambda: NextBatch(None, 1.0),
     "share": lambda: Share(0.1),
+    PEER: lambda: None,
 }
 
 
@@ -271,13 +275,18 @@ def dot(a: list[Tensor], b: list[Tensor]) -> float:
     return float(torch.stack([(x * y).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True)]).sum())
 
 
-def train(task: Task, direction: str, rule: Rule | None, seed: int) -> dict[str, object]:
+def train(task: Task, direction: str, rule: Rule | None, seed: int, title: str = "") -> dict[str, object]:
     """Final train loss, and the median size of the last tenth of the steps."""
     torch.manual_seed(seed)
     instance = task.draw(seed)
     objective = Objective(instance.model, instance.loss_fn)
     optimizer = MAKE[direction](objective)
-    step = shipped(optimizer, objective) if rule is None else ruled(optimizer, objective, rule)
+    if title == PEER:
+        for group in optimizer.param_groups:
+            group["lr"] = GRIDS[direction][0]
+        step = generalised_newton(optimizer, objective, instance)
+    else:
+        step = shipped(optimizer, objective) if rule is None else ruled(optimizer, objective, rule)
     sizes: list[float] = []
     for _ in range(task.steps):
         loss, a = step(next(instance.batches))
@@ -296,6 +305,23 @@ def shipped(optimizer: torch.optim.Optimizer, objective: Objective) -> Callable[
     def step(batch: Batch) -> tuple[float, float]:
         loss = float(quadratic.step(objective.on(batch)))
         return loss, quadratic.size.value
+
+    return step
+
+
+def generalised_newton(
+    optimizer: torch.optim.Optimizer, objective: Objective, instance: Instance
+) -> Callable[[Batch], tuple[float, float]]:
+    """A step as gen-optim's page shows it."""
+    from GeN import lr_parabola
+
+    def step(batch: Batch) -> tuple[float, float]:
+        closure = objective.on(batch)
+        loss = float(closure())
+        more = instance.batches
+        lr_parabola(instance.model, optimizer, instance.loss_fn, tr_iter=more, device="cpu", task="image_cls")
+        optimizer.step(lambda: loss)
+        return loss, float(optimizer.param_groups[0]["lr"])
 
     return step
 
@@ -351,7 +377,7 @@ def study(name: str, direction: str, seeds: tuple[int, ...], rules: list[str]) -
     for title, make in {**makers, **{rule: RULES[rule] for rule in rules}}.items():
         if title in ("same batch", "no cap") and name != "noisy-regression":
             continue  # looked at on one problem only
-        runs = [train(task, direction, make(), seed) for seed in seeds]
+        runs = [train(task, direction, make(), seed, title) for seed in seeds]
         losses = [float(str(run["loss"])) for run in runs]
         row = {"problem": name, "direction": direction, "rule": title, "losses": losses, "runs": runs}
         print(f"{name:18}{direction:10}{title:22}" + "  ".join(f"{loss:.4f}" for loss in losses), flush=True)
