@@ -199,32 +199,6 @@ def test_schedulers_drive_the_learning_rate():
         assert_close(flat(model), flat(twin))
 
 
-def test_one_cycle_does_not_touch_automatic_momentum():
-    """OneCycleLR writes `momentum` into the groups where it finds one: it must be refused or have no effect."""
-
-    def run(make_scheduler):
-        model, loss_fn, batches = PROBLEMS["mlp"]()
-        objective = quadric.Objective(model, loss_fn)
-        optimizer = CurveBall(objective, damping=1.0)
-        scheduler = make_scheduler(optimizer)
-        for batch in batches[:8]:
-            optimizer.step(objective.on(batch))
-            scheduler.step()
-        return flat(model)
-
-    def one_cycle(optimizer, **options):
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=20, **options)
-
-    without = run(lambda o: one_cycle(o, cycle_momentum=False))
-    try:
-        with_momentum = run(one_cycle)
-    except ValueError as refusal:
-        if "momentum" not in str(refusal):  # torch's own: no such option to cycle
-            raise
-    else:
-        assert torch.equal(with_momentum, without)
-
-
 # ── curvature switched off (S2.8) ────────────────────────────────────────────────────────────────────────────────────
 
 

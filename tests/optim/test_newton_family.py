@@ -1,7 +1,6 @@
 """How Newton's relatives and the quasi-Newton methods behave: what theory says, refused steps, state, bad input."""
 
 import copy
-import io
 import warnings
 
 import pytest
@@ -13,9 +12,7 @@ from optim.shared import (
     PROBLEMS,
     Fragile,
     assert_everything_as,
-    assert_same_run,
     cnn,
-    dropout_net,
     everything,
     flat,
     mlp,
@@ -349,73 +346,21 @@ def test_the_end_of_a_run_is_not_an_error(name, dtype):
     assert_close(got, best, 1e-2)
 
 
-@every
-def test_a_gradient_of_zero_moves_nothing(name):
-    model = nn.Linear(3, 2).double()
-    x = torch.randn(5, 3, dtype=F64)
-    objective = quadric.Objective(model, nn.MSELoss())
-    batch, before = (x, model(x).detach()), flat(model)
-    optimizer = METHODS[name](objective)
-    for _ in range(3):
-        optimizer.step(objective.on(batch))
-    assert_close(flat(model), before, 1e-12)
-    assert not optimizer.last_step.rejected
-
-
-class Idle(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.used, self.idle = nn.Linear(4, 3), nn.Linear(2, 2)
-
-    def forward(self, x):
-        return self.used(x)
-
-
-@every
-def test_parameters_that_are_unused_or_frozen_stay(name):
-    model = seeded(Idle)
-    model.used.bias.requires_grad_(False)
-    kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+@pytest.mark.parametrize("name", SECANT)
+@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "autocast"])
+def test_a_loss_driven_to_nothing_is_not_an_error(name, mixed):
+    """Examples that can be told apart: gradients become so small that their squares are zero."""
+    model = seeded(mlp).float()
     objective = quadric.Objective(model, nn.CrossEntropyLoss())
     optimizer = METHODS[name](objective)
-    for batch in stream((4,), 4):
-        optimizer.step(objective.on(batch))
-    for n, p in model.named_parameters():
-        assert torch.equal(p, kept[n]) == (n != "used.weight"), n
+    x, t = stream((4,), 1, n=12)[0]
+    for _ in range(40):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = optimizer.step(objective.on((x.float(), t)))
+    assert loss < 1e-4
 
 
 # ── state ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def interrupted(name, dtype, at_step, batches):
-    def start():
-        model = seeded(dropout_net).to(dtype)
-        objective = quadric.Objective(model, nn.CrossEntropyLoss())
-        return model, objective, METHODS[name](objective)
-
-    model, objective, optimizer = start()
-    torch.manual_seed(42)
-    for batch in batches[:at_step]:
-        optimizer.step(objective.on(batch))
-    file = io.BytesIO()
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    straight = [float(optimizer.step(objective.on(b))) for b in batches[at_step:]]
-    torch.manual_seed(7)
-    again, objective, optimizer = start()
-    file.seek(0)
-    saved = torch.load(file)
-    again.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
-    resumed = [float(optimizer.step(objective.on(b))) for b in batches[at_step:]]
-    return (straight, model.state_dict()), (resumed, again.state_dict())
-
-
-@every
-@pytest.mark.parametrize("dtype", [torch.float32, F64, torch.bfloat16], ids=str)
-def test_state_continues_bit_for_bit(name, dtype):
-    """Dropout's random state, λ or Δ, last steps, solutions and pairs; through a file and in another process."""
-    batches = [(x.to(dtype), t) for x, t in stream((4,), 9, n=16)]
-    assert_same_run(*interrupted(name, dtype, 5, batches))
 
 
 @every
@@ -436,74 +381,7 @@ def test_state_on_the_whole_data_continues_bit_for_bit(name):
     assert str(kept) == str(state), "loading shares memory with what was loaded"
 
 
-@every
-def test_a_copy_goes_its_own_way(name):
-    model, loss_fn, batches = PROBLEMS["mlp"]()
-    objective = quadric.Objective(model, loss_fn)
-    optimizer = METHODS[name](objective)
-    optimizer.step(objective.on(batches[0]))
-    state = copy.deepcopy(optimizer).state_dict()
-    optimizer.step(objective.on(batches[1]))
-    assert state["quadric"]["steps"] == 1
-
-
-@every
-def test_the_state_of_another_kind_is_refused(name):
-    model, loss_fn, _ = PROBLEMS["mlp"]()
-    objective = quadric.Objective(model, loss_fn)
-    with pytest.raises(ValueError, match="Expected a state of"):
-        METHODS[name](objective).load_state_dict(torch.optim.SGD(model.parameters(), lr=0.1).state_dict())
-
-
-# ── closures, schedulers, bad input ──────────────────────────────────────────────────────────────────────────────────
-
-
-@every
-def test_a_plain_closure_gets_the_fix(name):
-    model, loss_fn, batches = PROBLEMS["mlp"]()
-    optimizer = METHODS[name](quadric.Objective(model, loss_fn))
-    with pytest.raises(TypeError, match=r"(?s)quadric\.Objective\(model, loss_fn\).*optimizer\.step\(objective\.on"):
-        optimizer.step(lambda: loss_fn(model(batches[0][0]), batches[0][1]))
-
-
-@every
-def test_a_spent_closure_is_refused(name):
-    model, loss_fn, batches = PROBLEMS["mlp"]()
-    objective = quadric.Objective(model, loss_fn)
-    optimizer, closure = METHODS[name](objective), objective.on(batches[0])
-    optimizer.step(closure)
-    with pytest.raises(ValueError, match="earlier step"):
-        optimizer.step(closure)
-
-
-@every
-def test_batch_norm_is_counted_and_dropout_drawn_once_a_step(name):
-    model = seeded(dropout_net)
-    objective = quadric.Objective(model, nn.CrossEntropyLoss())
-    optimizer = METHODS[name](objective)
-    for i, batch in enumerate(stream((4,), 4, n=16)):
-        torch.manual_seed(8)
-        model(batch[0])
-        after_one = torch.get_rng_state()
-        model[1].num_batches_tracked.fill_(i)
-        torch.manual_seed(8)
-        optimizer.step(objective.on(batch))
-        assert torch.equal(torch.get_rng_state(), after_one)
-        assert model[1].num_batches_tracked == i + 1
-
-
-@every
-def test_schedulers_drive_the_learning_rate(name):
-    """A rate of zero stops it; half the rate is half the step, where nothing else has a say."""
-    model, loss_fn, batches = PROBLEMS["mlp"]()
-    objective = quadric.Objective(model, loss_fn)
-    optimizer = METHODS[name](objective)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0 if epoch < 2 else 0.0)
-    for i, batch in enumerate(batches[:4]):
-        before = flat(model)
-        optimizer.step(objective.on(batch))
-        scheduler.step()
-        assert torch.equal(flat(model), before) == (i >= 2)
+# ── bad input ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -554,7 +432,7 @@ def test_the_empirical_fisher_s_diagonal_is_refused_where_examples_meet():
 
 def test_a_model_that_returns_its_own_loss_is_refused_by_ggn_and_taken_by_the_others():
     def objective():
-        return quadric.Objective(seeded(Idle).used, None, loss_of=lambda out: out.square().mean())
+        return quadric.Objective(seeded(lambda: nn.Linear(4, 3)), None, loss_of=lambda out: out.square().mean())
 
     batch = (torch.randn(6, 4, dtype=F64), torch.zeros(6))
     for name in ("newton", "newton-cg", "levenberg-marquardt"):

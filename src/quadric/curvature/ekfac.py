@@ -75,8 +75,9 @@ class EKFAC(KroneckerFactored):
 
     def _load_rest(self, chosen: Plan, state: dict[str, Any]) -> None:
         kept = {layer: state["eigen"][layer.positions[0]] for layer in chosen.layers if layer.kind != "norm"}
-        self._bases = {layer: (outs.clone(), ins.clone()) for layer, (outs, ins, _) in kept.items()}
-        self._values = {layer: values.clone() for layer, (_, _, values) in kept.items()}
+        own = {layer: [t.to(self.space.device, copy=True) for t in made] for layer, made in kept.items()}
+        self._bases = {layer: (outs, ins) for layer, (outs, ins, _) in own.items()}
+        self._values = {layer: values for layer, (_, _, values) in own.items()}
 
     def _block(self, layer: Layer, factors: Factors, space: Space) -> LinearOperator:
         assert self._bases is not None

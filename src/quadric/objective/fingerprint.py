@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from quadric.core.precision import Autocast
 from quadric.objective.batch import Batch
 
 if TYPE_CHECKING:
@@ -62,11 +63,11 @@ class Fingerprint:
 
 def _roots(objective: Objective) -> tuple[Any, ...]:
     """Where everything that counts hangs, and the modes of torch that count."""
-    device = objective.parameters[0].device.type
+    autocast = Autocast.of_models(objective.parameters[0].device)
     return (
         *(objective.model, None if objective.loss is None else objective.loss.function),
         *(objective.prediction, objective._loss_of, objective.normalizer, objective.unpack),
-        *(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)),
+        *(autocast.enabled, autocast.dtype),
     )
 
 

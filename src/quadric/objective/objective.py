@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quadric.core.precision import as_models_run
 from quadric.core.randomness import RandomState
 from quadric.core.space import Space
 from quadric.objective import batch as batches
@@ -119,9 +120,17 @@ class Objective:
         """What the loss is a function of: the model's prediction.
 
         Raises ValueError in place of torch's error where the batch lies on another device or has another dtype than the
-        parameters, and TypeError where a model that needs inputs got no batch.
+        parameters, and TypeError where a model that needs inputs got no batch. Under autocast the prediction is taken
+        to float32 at least, so that what follows from it is as precise as torch's losses are there.
         """
         self._check_current()
+        with as_models_run(self.parameters[0].device) as mixed:
+            outputs = self._predicted(batch)
+        if mixed and isinstance(outputs, Tensor) and outputs.is_floating_point():
+            return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        return outputs
+
+    def _predicted(self, batch: Batch) -> Any:
         try:
             outputs = batch.call(self.model)
         except (RuntimeError, ValueError, IndexError) as error:
@@ -139,16 +148,11 @@ class Objective:
         return outputs if self.prediction is None else self.prediction(outputs)
 
     def _check_current(self) -> None:
-        """Raise where gradients can't be had or would miss the model: inference mode, parameters replaced or frozen.
-
-        Casts of the weights that autocast cached before they changed are dropped.
-        """
+        """Raise where gradients can't be had or would miss the model: inference mode, parameters replaced or frozen."""
         if torch.is_inference_mode_enabled():
             raise ValueError(
                 "torch.inference_mode() switches derivatives off for good: leave it, or use torch.no_grad()."
             )
-        if torch.is_autocast_enabled(self.parameters[0].device.type):
-            torch.clear_autocast_cache()
         for name, parameter in zip(self.names, self.parameters, strict=True):
             owner: Any = self.model
             *path, leaf = name.split(".")
@@ -189,27 +193,8 @@ class Objective:
         Raises ValueError when it is not a scalar, and where inputs and targets differ in number and that makes the loss
         fail, or repeat one target for all.
         """
-        if self._loss_of is not None:
-            loss = self._loss_of(outputs)
-        else:
-            assert self.loss is not None
-            try:
-                loss = self.loss(outputs, batch.targets)
-            except (RuntimeError, ValueError, IndexError) as error:
-                self._explain(batch, error, "loss function")
-                wrong = batches.disagreement(batch)
-                if wrong is not None:
-                    raise ValueError(f"{wrong} The loss function failed on them: {error}") from error
-                raise
-            except (TypeError, AttributeError) as error:
-                if isinstance(outputs, Tensor):
-                    raise
-                raise TypeError(
-                    f"The loss function failed on the model's outputs, no tensor but {type(outputs).__name__} "
-                    f"({error}). Say which part is the prediction: Objective(..., prediction=lambda out: out.logits)."
-                ) from error
-            if self.unpack is None:
-                batches.check_not_repeated(batch, outputs)
+        with as_models_run(self.parameters[0].device):
+            loss = self._loss_of(outputs) if self._loss_of is not None else self._user_loss(outputs, batch)
         if not isinstance(loss, Tensor):
             raise TypeError(f"Expected the loss to be a scalar tensor, got {type(loss).__name__}.")
         if loss.dim() != 0:
@@ -219,6 +204,28 @@ class Objective:
                     'Average over the examples inside the loss function (reduction="mean").'
                 )
             loss = loss.reshape(())
+        return loss
+
+    def _user_loss(self, outputs: Any, batch: Batch) -> Any:
+        """What the loss function returns."""
+        assert self.loss is not None
+        try:
+            loss = self.loss(outputs, batch.targets)
+        except (RuntimeError, ValueError, IndexError) as error:
+            self._explain(batch, error, "loss function")
+            wrong = batches.disagreement(batch)
+            if wrong is not None:
+                raise ValueError(f"{wrong} The loss function failed on them: {error}") from error
+            raise
+        except (TypeError, AttributeError) as error:
+            if isinstance(outputs, Tensor):
+                raise
+            raise TypeError(
+                f"The loss function failed on the model's outputs, no tensor but {type(outputs).__name__} "
+                f"({error}). Say which part is the prediction: Objective(..., prediction=lambda out: out.logits)."
+            ) from error
+        if self.unpack is None:
+            batches.check_not_repeated(batch, outputs)
         return loss
 
     def weight(self, outputs: Any, batch: Batch) -> float:

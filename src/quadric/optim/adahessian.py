@@ -77,10 +77,13 @@ class AdaHessian(AdaptiveOptimizer):
             d = [self._averaged_over_kernels(x) for x in seen.diagonal]
             self._averaged(weights.tensors, "curvature", list(torch._foreach_mul(d, d)), self._betas(weights, 1))
         v = self._curvatures(weights)
+        known = torch._foreach_norm(v)
         torch._foreach_pow_(v, self.hessian_power / 2)
         torch._foreach_add_(v, self.eps)
         directions = list(torch._foreach_div(means, shares))
         torch._foreach_div_(directions, v)
+        if seen.diagonal is None and self.hessian_power:  # a layer first used between looks waits for the next
+            torch._foreach_mul_(directions, [norm > 0 for norm in known])
         return directions
 
     def _curvatures(self, weights: Weights) -> Vector:

@@ -199,7 +199,7 @@ class KFAC(CurvatureOptimizer):
         if self._loaded.get("inverse") is not None:
             spaces = [block.space for block in operator.blocks]
             parts = zip(self._loaded["inverse"], spaces, strict=True)
-            blocks = [_from_matrices(matrices, space) for matrices, space in parts]
+            blocks = [_from_matrices(tuple(m.to(operator.device) for m in made), space) for made, space in parts]
             self._inverse = BlockDiagonal(blocks, operator.space, operator.partition)
         return operator
 

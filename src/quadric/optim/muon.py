@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from quadric.core.precision import autocast_for_models_alone
 from quadric.objective.objective import Objective
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -77,10 +78,10 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             tensors = [p for p in group["params"] if p.grad is not None]
-            if group["orthogonal"]:
-                self._orthogonal(group, tensors)
-            elif tensors:
-                self._adamw(group, tensors)
+            if not tensors:
+                continue
+            with autocast_for_models_alone(tensors[0].device):
+                (self._orthogonal if group["orthogonal"] else self._adamw)(group, tensors)
         return loss
 
     def _orthogonal(self, group: dict[str, Any], tensors: list[Tensor]) -> None:

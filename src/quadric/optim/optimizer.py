@@ -8,12 +8,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from quadric.core.errors import ConvergenceError, StepRejected
+from quadric.core.precision import autocast_for_models_alone
 from quadric.objective.closure import Closure
 from quadric.objective.objective import Objective
 
@@ -39,6 +41,10 @@ class StepReport:
     products: int = 0
     rejected: bool = False
     reason: str | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """What was measured, by name: for a logger."""
+        return {name: float(value) for name, value in vars(self).items() if value is not None and name != "reason"}
 
 
 class Rejection(Exception):
@@ -126,9 +132,12 @@ class CurvatureOptimizer(torch.optim.Optimizer):
     def step(self, closure: Closure | Callable[[], Any] | None = None) -> Tensor:  # type: ignore[override]
         """One step on `objective.on(batch)`; returns the loss before it, a 0-d tensor. `.grad` is left as None.
 
-        Raises TypeError for a closure that is not an objective's, ValueError for one that an earlier step has used,
-        ConvergenceError after ten rejected steps in a row.
+        Under autocast the model and its loss run as autocast has them, the step in full precision. Raises TypeError for
+        a closure that is not an objective's (nor a `partial` that holds one, as Lightning hands it on), ValueError for
+        one that an earlier step has used, ConvergenceError after ten rejected steps in a row.
         """
+        if isinstance(closure, partial):
+            closure = next((held for held in closure.args if isinstance(held, Closure)), closure)
         if not isinstance(closure, Closure):
             raise TypeError(
                 f"{type(self).__name__} needs the network's outputs, so it takes an objective's closure, not "
@@ -144,7 +153,8 @@ class CurvatureOptimizer(torch.optim.Optimizer):
         for w in weights.tensors:
             w.grad = None
         try:
-            loss, report = self._advance(closure, weights)
+            with autocast_for_models_alone(weights.tensors[0].device):
+                loss, report = self._advance(closure, weights)
         except Rejection as rejection:
             return self._reject(closure, rejection)
         except BaseException:

@@ -108,12 +108,13 @@ class QuasiNewton(CurvatureOptimizer):
         for i in range(self.iterations if exact and repeats else 1):
             step = model.scaled(self._direction(here, approximation, exact))
             along = _Along(Trial(closure, weights), here, step)
-            found = self._search(along, value, inner(here.gradient, step), exact)
+            slope = inner(here.gradient, step)
+            found = self._search(along, value, slope, exact)
             if found.alpha == 0:
                 along.trial.back()
                 if bool(step.any()):
                     approximation.reset()
-                    if i == 0 and found.reason != NOISE:
+                    if i == 0 and found.reason != NOISE and slope != 0:  # 0: its square is too small for a number
                         raise Rejection(found.reason, model.loss)
                 break
             value = found.value

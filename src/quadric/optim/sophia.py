@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from quadric.objective.closure import Closure
+from quadric.objective.isolation import as_written
 from quadric.objective.objective import Objective
 from quadric.optim.adaptive import AdaptiveOptimizer, Mean, Seen, check_interval
 from quadric.optim.hutchinson import gradient_and_diagonal, seed_of_step
@@ -119,12 +120,13 @@ def gauss_newton_bartlett(closure: Closure, weights: Weights, seed: int) -> Seen
     generator = torch.Generator(weights.tensors[0].device).manual_seed(seed)
     gradient, score = Mean(), Mean()
     losses: list[Tensor] = []
-    for lin in closure.linearizations(taped=[False] * len(closure.batches)):
-        if lin.weight == 0:
-            continue
-        drawn = lin.split().sample(lin.outputs.detach(), lin.batch.targets, generator)
-        losses.append(lin.loss)
-        score.add(weights.pick(lin.vjp(drawn)), math.sqrt(lin.weight))
-        gradient.add(weights.pick(lin.gradient(retain=False)), lin.weight)
+    with as_written():  # two reverse passes, and compiled code has but one
+        for lin in closure.linearizations(taped=[False] * len(closure.batches)):
+            if lin.weight == 0:
+                continue
+            drawn = lin.split().sample(lin.outputs.detach(), lin.batch.targets, generator)
+            losses.append(lin.loss)
+            score.add(weights.pick(lin.vjp(drawn)), math.sqrt(lin.weight))
+            gradient.add(weights.pick(lin.gradient(retain=False)), lin.weight)
     s = score.value(math.sqrt(sum(gradient.weights)))
     return Seen(gradient.of(losses), gradient.value(), list(torch._foreach_mul(s, s)), len(losses))

@@ -136,6 +136,7 @@ class TrustRegion(CurvatureOptimizer):
         if not bool(torch.isfinite(matrix).all()):
             raise Rejection("the curvature is not finite", model.loss)
         values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+        vectors[(g == 0) & (matrix == 0).all(1)] = 0.0  # what this batch says nothing of stays, rounding errors or not
         coefficients = vectors.T @ g.double()
         # where C is singular, as Gauss–Newton matrices are, rounding errors of g must not be followed to the boundary
         rounding = 64 * torch.finfo(g.dtype).eps

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from quadric.curvature.kronecker.layers import Layer, Plan
+from quadric.objective.isolation import as_written
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,8 @@ def recorded(plan: Plan) -> Iterator[list[Call]]:
 
             handles.append(module.register_forward_hook(record, with_kwargs=True))
     try:
-        yield calls
+        with as_written():  # what was compiled without the hooks would pass them by
+            yield calls
     finally:
         for handle in handles:
             handle.remove()

@@ -82,8 +82,8 @@ class Secant(LinearOperator):
             self.domain.check(vector, dims=(1,))
             if not bool(torch.isfinite(vector).all()):
                 raise ValueError(f"Expected a finite {name}, got one with NaN or infinity.")
-        if not (float(s.norm()) > 0 and float(y.norm()) > 0):
-            return SecantUpdate(False, False, "the step or the change of the gradient is zero")
+        if not (float(s @ s) > 0 and float(y @ y) > 0):
+            return SecantUpdate(False, False, "the square of the step or of the change of the gradient is zero")
         s, verdict = self._safeguard(s, y)
         if verdict.accepted:
             self.accepted += 1
