@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-slow lint benchmarks tune-first-order clean
+.PHONY: help install demo test test-slow lint benchmarks paper tune-first-order tune-paper clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -36,8 +36,16 @@ benchmarks: $(INSTALLED) ## every benchmark beside its peers; writes benchmarks/
 	for name in products curveball operators optimisers spectra minimize cost quadratic_step time_to_target; do \
 		$(BIN)/python benchmarks/$$name.py || exit 1; done
 
+paper: $(INSTALLED) ## the CurveBall paper's Table 1 and Figure 1 in full; writes docs/paper.md (a quarter of an hour)
+	$(BIN)/quadric paper table1 --scale full --out runs/paper/table1
+	$(BIN)/quadric paper figure1 --out runs/paper/figure1 --overwrite
+	$(BIN)/python benchmarks/paper.py runs/paper
+
 tune-first-order: $(INSTALLED) ## repeat the search for first-order learning rates (half an hour)
 	$(BIN)/python -m quadric.bench.tuning
+
+tune-paper: $(INSTALLED) ## repeat the authors' grid search for SGD and Adam in Table 1 (three minutes)
+	$(BIN)/python -m quadric.bench.paper.grid
 
 clean: ## remove what make and pip left
 	rm -rf .venv dist runs/demo .pytest_cache .mypy_cache .ruff_cache

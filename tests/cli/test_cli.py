@@ -12,6 +12,7 @@ from quadric import optim, problems
 from quadric.bench import records, runner
 from quadric.bench.records import read
 from quadric.cli import app
+from quadric.problems.planes import PLANES
 
 
 def compare(out, *more, optimizers="curveball,sgd", epochs=2, seeds=2):
@@ -42,13 +43,13 @@ def test_report_redraws_and_prints_the_same_table(quadric, tmp_path):
     assert (tmp_path / "report.html").read_bytes() == before
 
 
-def test_list_shows_every_problem_and_optimiser(quadric):
+def test_list_shows_every_problem_optimiser_and_function(quadric):
     status, output, _ = quadric("list")
     assert status == 0
-    lines = output.splitlines()
-    for name in [*problems.names(), *optim.names()]:
+    lines, names = output.splitlines(), [*problems.names(), *optim.names(), *PLANES]
+    for name in names:
         assert any(line.split()[:1] == [name] for line in lines)
-    assert len([line for line in lines if line.strip()]) == len([*problems.names(), *optim.names()]) + 2
+    assert len([line for line in lines if line.strip()]) == len(names) + 3
 
 
 @pytest.mark.parametrize("command", [[], ["compare"], ["inspect"], ["report"], ["list"]])

@@ -7,7 +7,9 @@ import typer
 from quadric.cli.compare import compare
 from quadric.cli.inspect import inspect
 from quadric.cli.list import list_names
+from quadric.cli.paper import paper
 from quadric.cli.report import report
+from quadric.cli.trajectories import trajectories
 
 app = typer.Typer(
     help="quadric: curvature for deep learning. Inspect models, compare optimisers, and redraw what was recorded.",
@@ -19,4 +21,6 @@ app = typer.Typer(
 app.command("list")(list_names)
 app.command("compare")(compare)
 app.command("inspect")(inspect)
+app.command("trajectories")(trajectories)
+app.add_typer(paper, name="paper")
 app.command("report")(report)

@@ -1,10 +1,10 @@
-"""`quadric list`: the problems and the optimisers."""
+"""`quadric list`: the problems, the optimisers, and the functions of two variables."""
 
 from __future__ import annotations
 
 
 def list_names() -> None:
-    """Show the problems and the optimisers, one line each.
+    """Show the problems, the optimisers, and the functions that `quadric trajectories` has, one line each.
 
     [bold]Example[/bold]
 
@@ -14,11 +14,13 @@ def list_names() -> None:
 
     from quadric import optim, problems
     from quadric.cli.output import console
+    from quadric.problems.planes import PLANES
 
     output = console()
     for title, lines in {
         "Problems": {name: problems.get(name).summary for name in problems.names()},
         "Optimisers": {name: optim.summary(name) for name in optim.names()},
+        "Functions of two variables": {name: plane.summary for name, plane in PLANES.items()},
     }.items():
         table = Table(
             title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2)

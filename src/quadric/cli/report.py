@@ -9,11 +9,11 @@ import typer
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(help="The directory that `quadric compare` or `quadric inspect` wrote.")],
+    directory: Annotated[Path, typer.Argument(help="The directory that --out named.")],
 ) -> None:
-    """Redraw the table, the figures and the HTML report of a comparison or an inspection from its records.
+    """Redraw the table, the figures and the HTML report of any command that records, from its records.
 
-    Nothing is trained or measured again. Works for what was interrupted, too.
+    Nothing is trained, run or measured again. Works for what was interrupted, too.
 
     [bold]Example[/bold]
 
@@ -22,9 +22,13 @@ def report(
     from quadric.bench.inspection.records import is_inspection
     from quadric.cli.output import show
     from quadric.report import directory as comparisons
+    from quadric.report import pages
     from quadric.report.inspection import directory as inspections
 
-    if is_inspection(directory / comparisons.RECORDS):
+    records = directory / comparisons.RECORDS
+    if is_inspection(records):
         show(*inspections.write_report(directory))
+    elif pages.is_paged(records):
+        show(*pages.write_report(directory))
     else:
         show(*comparisons.write_report(directory)[1:])

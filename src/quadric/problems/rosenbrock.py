@@ -9,6 +9,7 @@ loss has ε². Both are here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -35,6 +36,12 @@ class Rosenbrock(nn.Module):
         return torch.stack([(1 - u).expand_as(noise), 10 * noise.sqrt() * (v - u * u)], dim=1)
 
 
+@lru_cache(maxsize=2**17)
+def uniform(seed: int, index: int) -> Tensor:
+    """The number of U[0, 1] behind a step's noise; remembered, since every method of a comparison asks for it."""
+    return torch.rand(1, generator=stream(seed, "noise", index), dtype=torch.float64)
+
+
 def rosenbrock(name: str, noise: float | None = None, squared: bool = False) -> Problem:
     """The problem with ε = 1 (`noise=None`) or ε ~ U[0, noise] at every step; `squared` puts ε² in ε's place.
 
@@ -54,9 +61,7 @@ def rosenbrock(name: str, noise: float | None = None, squared: bool = False) -> 
             def epoch(index: int) -> Iterator[Batch]:
                 epsilon = torch.ones(1, dtype=torch.float64)
                 if noise is not None:
-                    epsilon = (
-                        noise * torch.rand(1, generator=stream(seed, "noise", index), dtype=torch.float64)
-                    ) ** power
+                    epsilon = (noise * uniform(seed, index)) ** power
                 yield epsilon.to(device), no_residual
 
             expected = torch.full((1,), mean, dtype=torch.float64, device=device)

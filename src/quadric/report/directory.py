@@ -1,11 +1,12 @@
-"""The directory of a comparison or inspection: which files quadric writes there, and when it may write."""
+"""A directory of results: which files quadric writes there, and when it may write."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from quadric.bench.inspection.records import RESULTS, is_inspection, results_in
+from quadric.bench.inspection.records import RESULTS, results_in
+from quadric.bench.journal import header_kind
 from quadric.bench.records import BEGINNING, Record, read, read_header
 from quadric.core.records import write_atomically
 from quadric.report.figures import PICTURES, draw_all
@@ -16,7 +17,10 @@ from quadric.report.tables import ResultTable, result_table
 RECORDS = "records.jsonl"
 REPORT = "report.html"
 FIGURES = "figures"
-OWN = (RECORDS, REPORT, *(f"{FIGURES}/{name}.png" for name in PICTURES))
+TRAJECTORIES = f"{FIGURES}/trajectories.png"
+OWN = (RECORDS, REPORT, TRAJECTORIES, *(f"{FIGURES}/{name}.png" for name in PICTURES))
+OTHERS = ("inspection", "trajectories", "figure1", "table1")
+"""The kinds of headers beside a comparison's."""
 
 
 def prepare(directory: Path, overwrite: bool) -> Path:
@@ -76,7 +80,7 @@ def is_record(path: Path) -> bool:
             start = file.readline()
         if not start.endswith("\n") and (start.startswith(BEGINNING) or BEGINNING.startswith(start)):
             return True
-        if not is_inspection(path):
+        if header_kind(path) not in OTHERS:
             read_header(path)
     except (OSError, ValueError):
         return False

@@ -73,9 +73,10 @@ def entries(record: Record) -> list[dict[str, Any]]:
     ]
 
 
-def settings(hyper: dict[str, float]) -> str:
+def settings(hyper: dict[str, Any]) -> str:
     """Hyper-parameters in words."""
-    return ", ".join(f"{name} {value:g}" for name, value in hyper.items()) or "none set"
+    shown = {name: f"{value:g}" if isinstance(value, int | float) else value for name, value in hyper.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "none set"
 
 
 def summary(optimizer: str, chosen: str, runs: list[Run]) -> Summary:

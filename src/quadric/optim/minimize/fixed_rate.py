@@ -45,13 +45,13 @@ def _divergence(start: Point, found: float, steps: int, learning_rate: float, mo
     )
     if sharpness > 0:
         text += (
-            f" for the curvature {sharpness:.3g} met along a step: below {_stable(momentum, sharpness):.3g} would be "
-            "stable there"
+            f" for the curvature {sharpness:.3g} met along a step: below {stable_rate(momentum, sharpness):.3g} would "
+            "be stable there"
         )
     return text + "; learning_rate=None finds step lengths by itself"
 
 
-def _stable(momentum: float, sharpness: float) -> float:
+def stable_rate(momentum: float, sharpness: float) -> float:
     """Heavy-ball steps on a parabola of curvature L are stable for η < 2 (1 + ρ) / L."""
     return 2 * (1 + momentum) / sharpness
 
@@ -70,7 +70,7 @@ def _outlook(
             f"{math.ceil(math.log(10) / -math.log(rate)):,} more for each digit." if rate < 1 else "no end in sight."
         )
     if sharpness > 0:
-        bound = _stable(momentum, sharpness)
+        bound = stable_rate(momentum, sharpness)
         text += f" The largest curvature met along a step is {sharpness:.3g}, "
         text += (
             f"where steps of up to {bound:.3g} would be stable: learning_rate = {learning_rate:g} is small."
