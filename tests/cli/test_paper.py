@@ -27,7 +27,7 @@ def test_table1_prints_ours_beside_the_published_and_goes_on(quadric, tmp_path, 
     text = " ".join(output.split())
     for part in ("published 370 ± 40", "0 of 2", "never", "2 of 2", "as recalled, approximate", "twice the Jacobian"):
         assert part in text
-    assert "Unsolved, SGD + momentum on U[0,3], ε²: 2 × out of steps." in text
+    assert "Unsolved, SGD + momentum on U[0,3] ε²: 2 × out of steps." in text
     assert output.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
     before = (tmp_path / "records.jsonl").read_text()
     assert quadric("paper", "table1", "--out", tmp_path)[0] == 0

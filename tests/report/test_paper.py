@@ -46,7 +46,7 @@ def test_the_published_row_stands_below_ours_where_there_is_one(blocks):
 
 def test_unsolved_runs_are_named_in_the_notes(blocks):
     notes = table1.table(blocks).notes
-    assert "Unsolved, SGD + momentum on U[0,3], ε²: 1 × out of steps, 1 × diverged." in notes
+    assert "Unsolved, SGD + momentum on U[0,3] ε²: 1 × out of steps, 1 × diverged." in notes
     assert "Unsolved, CurveBall, default on Rosenbrock: 1 × gave up." in notes
 
 

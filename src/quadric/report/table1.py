@@ -84,7 +84,7 @@ def settings() -> list[str]:
         by_text: dict[str, list[str]] = {}
         for column in COLUMNS:
             by_text.setdefault(contender.settings(column), []).append(column.title)
-        parts = [said if len(by_text) == 1 else f"{' and '.join(titles)}: {said}" for said, titles in by_text.items()]
+        parts = [said if len(by_text) == 1 else f"{', '.join(titles)}: {said}" for said, titles in by_text.items()]
         lines.append(f"{contender.title}: {'; '.join(parts)}.")
     return lines
 

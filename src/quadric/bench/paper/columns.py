@@ -26,9 +26,9 @@ ROSENBROCK, U1, U3, RAHIMI = "Rosenbrock", "U[0,1]", "U[0,3]", "Rahimi–Recht"
 
 COLUMNS = (
     Column("rosenbrock", ROSENBROCK, ROSENBROCK),
-    Column("rosenbrock-u1-squared", f"{U1}, ε²", U1),
-    Column("rosenbrock-u3-squared", f"{U3}, ε²", U3),
-    Column("rosenbrock-u1", f"{U1}, ε"),
-    Column("rosenbrock-u3", f"{U3}, ε"),
+    Column("rosenbrock-u1-squared", f"{U1} ε²", U1),
+    Column("rosenbrock-u3-squared", f"{U3} ε²", U3),
+    Column("rosenbrock-u1", f"{U1} ε"),
+    Column("rosenbrock-u3", f"{U3} ε"),
     Column("rahimi-recht", RAHIMI, RAHIMI),
 )

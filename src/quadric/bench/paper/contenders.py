@@ -124,7 +124,7 @@ CONTENDERS = (
         "newton",
         "exact Hessian",
         ours("newton", always(EXACT)),
-        always("quadric's newton on the Hessian, nothing set else"),
+        always("quadric's newton on the Hessian, nothing else set"),
     ),
     Contender(
         "curveball-authors",
