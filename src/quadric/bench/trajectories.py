@@ -120,7 +120,7 @@ def trace(plane: Plane, way: Method, steps: int) -> Trajectory:
     try:
         follow(optimizer, objective, on_nothing(objective), watch)
     except KeyboardInterrupt:
-        watch.end("interrupted", f"interrupted after {watch.steps:,} steps")
+        watch.end("interrupted", f"interrupted after {max(watch.steps - 1, 0):,} steps")
     reason = ending(plane.value, watch) + about_rate(
         plane.value, watch, optimizer if way.optimizer in HEAVY_BALL else None
     )

@@ -54,7 +54,7 @@ def run(title: str, contender: Contender, most_steps: int | None = None) -> Traj
     try:
         contender.run(column, [drawn(column)], [watch])
     except KeyboardInterrupt:
-        watch.end("interrupted", f"interrupted after {watch.steps:,} steps")
+        watch.end("interrupted", f"interrupted after {max(watch.steps - 1, 0):,} steps")
     if watch.status == "finished":
         watch.reason = f"not solved in {watch.steps:,} steps"
     instance = drawn(column)
