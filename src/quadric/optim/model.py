@@ -191,6 +191,11 @@ class LocalModel:
         plain = replace(self.weights, weight_decay=[0.0] * len(self.weights.tensors))
         return LocalModel(self.closure, plain, fraction=0.0).start(None)[0]
 
+    @property
+    def linearization(self) -> Linearization | None:
+        """The single batch, linearised, while it is retained."""
+        return self._retained
+
     def release(self) -> None:
         """Let go of the linearisation."""
         self._retained = None
