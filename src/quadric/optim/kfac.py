@@ -132,14 +132,15 @@ class KFAC(CurvatureOptimizer):
             raise
 
     def _step(self, closure: Closure, weights: Weights) -> tuple[Tensor, StepReport]:
-        model = LocalModel(closure, weights)
+        measured = self.damping.adapt and self.steps % self.ratio_interval == 0
+        free = self.momentum is None or self.step_size is None
+        model = LocalModel(closure, weights, taped=measured or free)
         operator = self._operator or self._begin(closure.objective.narrowed(weights.moved))
         g, data = self._seen(operator, model)
         direction, damping = self._direction(operator, weights, model.loss, g, data)
         del data  # with it goes the graph, as soon as the model has let go of it
         last = self._last(weights)
-        measured = self.damping.adapt and self.steps % self.ratio_interval == 0
-        if self.momentum is None or self.step_size is None:
+        if free:
             pushed = [model.push(v) for v in ([direction] if last is None else [direction, last])]
             curvature, metric, slope = model.gram(pushed)
             if not (np.isfinite(curvature).all() and np.isfinite(slope).all()):
@@ -313,6 +314,9 @@ def _from_matrices(parts: tuple[Tensor, ...], space: Space) -> LinearOperator:
     if len(parts) == 3:
         return EigenKronecker(*parts, space)
     if len(parts) == 1:
-        return Diagonal(parts[0], space) if parts[0].dim() == 1 else Dense(parts[0], space)
-    left, right = (Diagonal(part) if part.dim() == 1 else Dense(part) for part in parts)
-    return Kronecker(left, right, space)
+        return _matrix(parts[0], space)
+    return Kronecker(_matrix(parts[0]), _matrix(parts[1]), space)
+
+
+def _matrix(part: Tensor, space: Space | None = None) -> LinearOperator:
+    return Diagonal(part, space) if part.dim() == 1 else Dense(part, space, symmetric=True)
