@@ -169,15 +169,17 @@ def test_factors_see_the_dropout_of_the_step():
     assert_close(optimizer._operator.blocks[1].right.to_dense(), inputs.T @ inputs / 8)
 
 
-def test_the_first_damping_is_three_mean_eigenvalues_and_a_given_one_has_no_floor():
-    model, loss_fn, batches = problem("mlp", 21)
+@pytest.mark.parametrize(("make", "size", "share"), [(KFAC, 8, (2.5 * 7 / 8) ** 2), (KFAC, 80, 3.0), (EKFAC, 80, 3.0)])
+def test_the_first_damping_is_a_share_of_the_mean_eigenvalue(make, size, share):
+    """Three of them, or what the factors' noise asks for: their largest side is 6 + 1."""
+    model, loss_fn, batches = problem("mlp", 10)
+    batch = tuple(torch.cat(part)[:size] for part in zip(*batches, strict=True))
     objective = quadric.Objective(model, loss_fn)
-    factors = quadric.KFAC(objective, batches[0], fisher="exact").to_dense()
-    automatic, given = KFAC(objective, fisher="exact"), KFAC(objective, damping=1e-3)
-    automatic.step(objective.on(batches[0]))
-    assert automatic.last_step.damping == pytest.approx(3 * float(factors.trace()) / len(factors))
-    given.damping.learn(1.0)
-    assert given.damping.value == 5e-4
+    operator = {KFAC: quadric.KFAC, EKFAC: quadric.EKFAC}[make](objective, batch, fisher="exact")
+    trace = float(operator.to_dense().trace())
+    optimizer = make(objective, fisher="exact")
+    optimizer.step(objective.on(batch))
+    assert optimizer.last_step.damping == pytest.approx(share * trace / operator.shape[0])
 
 
 class DenseEKFAC(DenseKFAC):

@@ -30,10 +30,10 @@ from quadric.operators import (
     LinearOperator,
     factored_damping,
 )
+from quadric.optim.factor_damping import FactorDamping
 from quadric.optim.model import LocalModel, Vector
 from quadric.optim.operator_model import inner
 from quadric.optim.optimizer import CurvatureOptimizer, Rejection, StepReport, Weights
-from quadric.optim.relative_damping import RelativeDamping
 from quadric.optim.subspace import change, minimiser, share_within
 from quadric.optim.trial import Trial
 
@@ -47,8 +47,8 @@ class KFAC(CurvatureOptimizer):
     Args:
         params: an `Objective`, or parameters or group dicts as torch takes them; groups may set `lr`, `weight_decay`.
         lr: η, a multiplier of the step that schedulers drive. The model predicts the step actually taken.
-        damping: λ. None is a share of F's mean eigenvalue, tr F / n (`RelativeDamping`): the curvature along the
-            gradient is near the largest, far above what a preconditioner should tell apart. A number is the first λ.
+        damping: λ. None is a share of F's mean eigenvalue, tr F / n, above the noise of the factors (`FactorDamping`);
+            a number is the first λ.
         momentum: μ; None solves for it at each step.
         step_size: α; None solves for it at each step. With both given no tangent pass is taken.
         weight_decay: ω, part of the model.
@@ -107,8 +107,7 @@ class KFAC(CurvatureOptimizer):
         self.factor_interval = factor_interval
         self.inverse_interval = inverse_interval
         self.ratio_interval = ratio_interval
-        shares = {"scale": 3.0, "smallest": 0.03} if damping is None else {}  # of the mean eigenvalue
-        self.damping = RelativeDamping(damping, adapt_damping, **shares)
+        self.damping = FactorDamping(damping, adapt_damping)
         self.steps = 0
         self._operator: Factored | None = None
         self._inverse: BlockDiagonal | None = None
@@ -194,11 +193,15 @@ class KFAC(CurvatureOptimizer):
             raise Rejection("the gradient is not finite", loss)
         if data is not None:
             share = 1 / (1 + self.steps // self.factor_interval)
-            self._update(operator, data, min(self.decay, 1 - share))
+            decay = min(self.decay, 1 - share)
+            self._update(operator, data, decay)
+            batches = data if isinstance(data, list) else [data.linearization.batch]
+            self.damping.sample(sum(batch.examples for batch in batches), decay)
         if self._inverse is None or self._refreshes():
             mean = trace(operator).estimate / operator.shape[0]
             if mean > 0:
                 self.damping.see(mean)
+                self.damping.side = operator.side
             damping = self.damping.value + sum(weights.weight_decay) / len(weights.weight_decay)
             try:
                 self._inverse = self._inverted(

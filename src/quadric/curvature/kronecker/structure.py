@@ -104,6 +104,15 @@ class KroneckerFactored(BlockDiagonal):
         """Within the block the layers' calls are appended to the list: for the `Forward` that an update may take."""
         return recorded(plan(self.objective.model, self.objective.parameters))
 
+    @property
+    def side(self) -> int:
+        """The largest side of the running average's matrices; 0 where there are none."""
+        if self._average is None:
+            return 0
+        factors = self._average[1]
+        shapes = [mean.shape for mean in (*factors.slopes.values(), *factors.inputs.values())]
+        return max((shape[0] for shape in shapes if len(shape) == 2), default=0)
+
     def state(self) -> dict[str, Any]:
         """The running average that updates have made, for `load_state`: tensors and numbers, by parameter position."""
         if self._average is None:
