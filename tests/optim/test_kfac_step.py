@@ -129,6 +129,59 @@ def test_steps_are_those_of_full_matrices(name, options):
         assert torch.equal(a, b) or torch.allclose(a.double(), b.double(), rtol=1e-8), key
 
 
+@pytest.mark.parametrize("make", [KFAC, EKFAC])
+def test_micro_batches_take_the_step_of_the_whole(make):
+    """A single batch lends the factors its own pass, several are passed through again."""
+    steps = []
+    for parts in (1, 2):
+        model, loss_fn, batches = problem("mlp", 5)
+        objective = quadric.Objective(model, loss_fn)
+        optimizer = make(objective, fisher="exact")
+        for x, t in batches:
+            optimizer.step(objective.on(*zip(x.chunk(parts), t.chunk(parts), strict=True)))
+        steps.append(torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
+    assert_close(steps[1], steps[0], rtol=1e-8)
+
+
+def test_some_of_the_parameters_take_their_own_steps():
+    """The pass that serves the factors of all layers is cut down to those that move."""
+    model, loss_fn, batches = problem("mlp", 5)
+    twin = copy.deepcopy(model)
+    objective, alone = quadric.Objective(model, loss_fn), quadric.Objective(twin, loss_fn, params=["2.*", "4.*"])
+    some, all_there_are = KFAC([*model[2].parameters(), *model[4].parameters()]), KFAC(alone)
+    for batch in batches:
+        some.step(objective.on(batch))
+        all_there_are.step(alone.on(batch))
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_factors_see_the_dropout_of_the_step():
+    model = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 3)).double()
+    x, t = torch.randn(8, 4, dtype=F64), torch.arange(8) % 3
+    seen = []
+    model[2].register_forward_hook(lambda module, args, output: seen.append(args[0].detach()))
+    objective = quadric.Objective(model, nn.CrossEntropyLoss())
+    optimizer = KFAC(objective, momentum=0.9, step_size=0.1, damping=1.0, adapt_damping=False)
+    optimizer.step(objective.on((x, t)))
+    (inputs,) = seen
+    inputs = torch.cat([inputs, torch.ones(8, 1, dtype=F64)], 1)
+    assert_close(optimizer._operator.blocks[1].right.to_dense(), inputs.T @ inputs / 8)
+
+
+@pytest.mark.parametrize(("make", "size", "share"), [(KFAC, 8, (2.5 * 7 / 8) ** 2), (KFAC, 80, 3.0), (EKFAC, 80, 3.0)])
+def test_the_first_damping_is_a_share_of_the_mean_eigenvalue(make, size, share):
+    """Three of them, or what the factors' noise asks for: their largest side is 6 + 1."""
+    model, loss_fn, batches = problem("mlp", 10)
+    batch = tuple(torch.cat(part)[:size] for part in zip(*batches, strict=True))
+    objective = quadric.Objective(model, loss_fn)
+    operator = {KFAC: quadric.KFAC, EKFAC: quadric.EKFAC}[make](objective, batch, fisher="exact")
+    trace = float(operator.to_dense().trace())
+    optimizer = make(objective, fisher="exact")
+    optimizer.step(objective.on(batch))
+    assert optimizer.last_step.damping == pytest.approx(share * trace / operator.shape[0])
+
+
 class DenseEKFAC(DenseKFAC):
     """The eigenvectors of the averaged factors, and in them the averaged Gauss–Newton diagonals of single examples."""
 

@@ -18,6 +18,8 @@ NAMES = [
     "dfp",
     "sr1",
     "lbfgs",
+    "kfac",
+    "ekfac",
 ]
 NETWORKS = {
     "mlp": lambda: nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10)),

@@ -37,7 +37,8 @@ class KFAC(KroneckerFactored):
     def update(self, batch: Any, decay: float = 0.95) -> None:
         """Blend in a batch or several: factors ← decay · factors + (1 − decay) · theirs, the first in full.
 
-        From then on the operator is this running average, and follows the parameters only through further updates.
+        A pass that was made already will do as well: its `Forward`, with what was `recorded` in it. From then on the
+        operator is this running average, and follows the parameters only through further updates.
         Raises ValueError unless 0 ≤ decay < 1, and where layers are covered otherwise than before.
         """
         chosen, factors, _ = self._blend(batch, decay)

@@ -66,7 +66,7 @@ def dense_inverse(operator: LinearOperator, matrix: Tensor, shift: float) -> Lin
     even = symmetrised(operator, shifted)
     if even is None:
         return LUInverse.of(Dense(shifted, operator.domain, operator.codomain), shifted)
-    return CholeskyInverse(Dense(even, operator.space), factorise(even))
+    return CholeskyInverse(Dense(even, operator.space, symmetric=True), factorise(even))
 
 
 def cholesky_of(operator: LinearOperator, matrix: Tensor, shift: float, what: str) -> Tensor:

@@ -30,4 +30,5 @@ def factored_damping(operator: LinearOperator, damping: float) -> LinearOperator
     pi = math.sqrt(mean_a / mean_b) if mean_a > 0 and mean_b > 0 else 1.0
     left.diagonal().add_(pi * math.sqrt(damping))
     right.diagonal().add_(math.sqrt(damping) / pi)
-    return Kronecker(Dense(left), Dense(right), operator.domain)
+    a, b = (Dense(m, symmetric=f.symmetric) for m, f in ((left, operator.left), (right, operator.right)))
+    return Kronecker(a, b, operator.domain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from quadric.curvature import EKFAC as Factored
+from quadric.curvature.kronecker.passes import Forward
 from quadric.linalg import inverse
 from quadric.objective.batch import Batch
 from quadric.objective.objective import Objective
@@ -26,8 +27,8 @@ class EKFAC(KFAC):
     def _factored(self, objective: Objective) -> Any:
         return Factored(objective, fisher=self.fisher, sharing=self.sharing)
 
-    def _update(self, operator: Any, batches: list[Batch], decay: float) -> None:
-        operator.update(batches, decay, refresh=super()._refreshes())
+    def _update(self, operator: Any, data: list[Batch] | Forward, decay: float) -> None:
+        operator.update(data, decay, refresh=super()._refreshes())
 
     def _refreshes(self) -> bool:
         """At every step: damping costs one addition here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from copy import copy
 from typing import Any
 
@@ -15,7 +16,8 @@ from quadric.core.errors import ConvergenceError
 from quadric.core.space import Space
 from quadric.curvature import KFAC as Factored
 from quadric.curvature.kronecker.coverage import Coverage
-from quadric.linalg import inverse
+from quadric.curvature.kronecker.passes import Forward
+from quadric.linalg import inverse, trace
 from quadric.objective.batch import Batch
 from quadric.objective.closure import Closure
 from quadric.objective.objective import Objective
@@ -28,10 +30,10 @@ from quadric.operators import (
     LinearOperator,
     factored_damping,
 )
+from quadric.optim.factor_damping import FactorDamping
 from quadric.optim.model import LocalModel, Vector
 from quadric.optim.operator_model import inner
 from quadric.optim.optimizer import CurvatureOptimizer, Rejection, StepReport, Weights
-from quadric.optim.relative_damping import RelativeDamping
 from quadric.optim.subspace import change, minimiser, share_within
 from quadric.optim.trial import Trial
 
@@ -45,7 +47,8 @@ class KFAC(CurvatureOptimizer):
     Args:
         params: an `Objective`, or parameters or group dicts as torch takes them; groups may set `lr`, `weight_decay`.
         lr: η, a multiplier of the step that schedulers drive. The model predicts the step actually taken.
-        damping: λ. None is a share of the curvature along the gradient (`RelativeDamping`); a number is the first λ.
+        damping: λ. None is a share of F's mean eigenvalue, tr F / n, above the noise of the factors (`FactorDamping`);
+            a number is the first λ.
         momentum: μ; None solves for it at each step.
         step_size: α; None solves for it at each step. With both given no tangent pass is taken.
         weight_decay: ω, part of the model.
@@ -104,7 +107,7 @@ class KFAC(CurvatureOptimizer):
         self.factor_interval = factor_interval
         self.inverse_interval = inverse_interval
         self.ratio_interval = ratio_interval
-        self.damping = RelativeDamping(damping, adapt_damping, smallest=1e-2)
+        self.damping = FactorDamping(damping, adapt_damping)
         self.steps = 0
         self._operator: Factored | None = None
         self._inverse: BlockDiagonal | None = None
@@ -128,14 +131,15 @@ class KFAC(CurvatureOptimizer):
             raise
 
     def _step(self, closure: Closure, weights: Weights) -> tuple[Tensor, StepReport]:
-        model = LocalModel(closure, weights)
-        g, _ = model.start(None)
-        if not bool(torch.isfinite(model.loss)):
-            raise Rejection("the loss is not finite", model.loss)
-        direction, damping = self._direction(closure, weights, g, model.loss)
-        last = self._last(weights)
         measured = self.damping.adapt and self.steps % self.ratio_interval == 0
-        if self.momentum is None or self.step_size is None:
+        free = self.momentum is None or self.step_size is None
+        model = LocalModel(closure, weights, taped=measured or free)
+        operator = self._operator or self._begin(closure.objective.narrowed(weights.moved))
+        g, data = self._seen(operator, model)
+        direction, damping = self._direction(operator, weights, model.loss, g, data)
+        del data  # with it goes the graph, as soon as the model has let go of it
+        last = self._last(weights)
+        if free:
             pushed = [model.push(v) for v in ([direction] if last is None else [direction, last])]
             curvature, metric, slope = model.gram(pushed)
             if not (np.isfinite(curvature).all() and np.isfinite(slope).all()):
@@ -167,20 +171,37 @@ class KFAC(CurvatureOptimizer):
         )  # fmt: skip
         return model.loss, report
 
-    def _direction(self, closure: Closure, weights: Weights, g: Vector, loss: Tensor) -> tuple[Vector, float]:
+    def _seen(self, operator: Factored, model: LocalModel) -> tuple[Tensor, list[Batch] | Forward | None]:
+        """g, and what the factors are to take in: of a single batch the pass that g took."""
+        batches = model.closure.batches
+        due = self.steps % self.factor_interval == 0
+        shared = due and len(batches) == 1
+        with operator.recorded() if shared else nullcontext([]) as calls:
+            g, _ = model.start(None, retain=shared)
+        if not bool(torch.isfinite(model.loss)):
+            raise Rejection("the loss is not finite", model.loss)
+        flat = operator.space.flatten(g)
+        if model.linearization is None or not shared:
+            return flat, list(batches) if due else None
+        return flat, Forward(model.linearization.narrowed(model.weights.moved), calls)
+
+    def _direction(
+        self, operator: Factored, weights: Weights, loss: Tensor, g: Tensor, data: list[Batch] | Forward | None
+    ) -> tuple[Vector, float]:
         """−P⁻¹ g and the λ in it."""
-        objective = closure.objective.narrowed(weights.moved)
-        flat = objective.space.flatten(g)
-        squared = inner(flat, flat)
-        if not math.isfinite(squared):
+        if not math.isfinite(inner(g, g)):
             raise Rejection("the gradient is not finite", loss)
-        operator = self._operator or self._begin(objective)
-        if self.steps % self.factor_interval == 0:
+        if data is not None:
             share = 1 / (1 + self.steps // self.factor_interval)
-            self._update(operator, list(closure.batches), min(self.decay, 1 - share))
+            decay = min(self.decay, 1 - share)
+            self._update(operator, data, decay)
+            batches = data if isinstance(data, list) else [data.linearization.batch]
+            self.damping.sample(sum(batch.examples for batch in batches), decay)
         if self._inverse is None or self._refreshes():
-            if squared > 0:
-                self.damping.see(inner(flat, operator @ flat) / squared)
+            mean = trace(operator).estimate / operator.shape[0]
+            if mean > 0:
+                self.damping.see(mean)
+                self.damping.side = operator.side
             damping = self.damping.value + sum(weights.weight_decay) / len(weights.weight_decay)
             try:
                 self._inverse = self._inverted(
@@ -188,8 +209,7 @@ class KFAC(CurvatureOptimizer):
                 )
             except ConvergenceError as found:
                 raise Rejection(f"the factors have no inverse ({found})", loss) from found
-        direction = self._inverse @ flat
-        return objective.space.unflatten(-direction), self.damping.value
+        return operator.space.unflatten(-(self._inverse @ g)), self.damping.value
 
     def _begin(self, objective: Objective) -> Factored:
         """The operator, and what a loaded state has for it."""
@@ -212,8 +232,8 @@ class KFAC(CurvatureOptimizer):
     def _factored(self, objective: Objective) -> Factored:
         return Factored(objective, fisher=self.fisher, sharing=self.sharing)
 
-    def _update(self, operator: Factored, batches: list[Batch], decay: float) -> None:
-        operator.update(batches, decay)
+    def _update(self, operator: Factored, data: list[Batch] | Forward, decay: float) -> None:
+        operator.update(data, decay)
 
     def _inverted(self, operator: BlockDiagonal, damping: float) -> BlockDiagonal:
         return operator.map(lambda block: _explicit(inverse(factored_damping(block, damping))))
@@ -297,6 +317,9 @@ def _from_matrices(parts: tuple[Tensor, ...], space: Space) -> LinearOperator:
     if len(parts) == 3:
         return EigenKronecker(*parts, space)
     if len(parts) == 1:
-        return Diagonal(parts[0], space) if parts[0].dim() == 1 else Dense(parts[0], space)
-    left, right = (Diagonal(part) if part.dim() == 1 else Dense(part) for part in parts)
-    return Kronecker(left, right, space)
+        return _matrix(parts[0], space)
+    return Kronecker(_matrix(parts[0]), _matrix(parts[1]), space)
+
+
+def _matrix(part: Tensor, space: Space | None = None) -> LinearOperator:
+    return Diagonal(part, space) if part.dim() == 1 else Dense(part, space, symmetric=True)

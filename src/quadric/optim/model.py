@@ -40,14 +40,18 @@ class LocalModel:
     A single batch is linearised once; several are linearised again at each pass, so memory is that of one. With
     `fraction` < 1, G is taken on that share of each micro-batch: where the loss is separable (`split`), as one part of
     the pass that takes the gradient, else by passes of its own. With `fraction` = 0 there is no G and no ω in C.
+    `taped=False` is where no tangent will be asked for.
     `products` counts the passes spent beyond the gradient, each about 2/3 of one.
     """
 
-    def __init__(self, closure: Closure, weights: Weights, fraction: float = 1.0, *, split: bool = False) -> None:
+    def __init__(
+        self, closure: Closure, weights: Weights, fraction: float = 1.0, *, split: bool = False, taped: bool = True
+    ) -> None:
         self.closure = closure
         self.weights = weights
         self.fraction = fraction
         self.split = split
+        self.taped = taped
         self.products = 0
         self.loss = torch.zeros(())
         self.gradient: Vector | None = None
@@ -74,6 +78,7 @@ class LocalModel:
         if self.split:
             return self._start_split(z)
         merged = [any(b is c for c in self._curved) for b in self._start]
+        taped = [self.taped and whole for whole in merged]
         losses: list[Tensor] = []
         weights: list[float] = []
         images: list[Tensor] = []
@@ -82,7 +87,7 @@ class LocalModel:
         bent: Vector | None = None
         apart = temper is not None and len(self._start) > 1
         share = 1.0
-        for lin, whole in zip(self.closure.linearizations(self._start, merged), merged, strict=True):
+        for lin, whole in zip(self.closure.linearizations(self._start, taped), merged, strict=True):
             weight = self._weight(lin)
             if weight == 0:
                 continue
@@ -190,6 +195,11 @@ class LocalModel:
                 return self.weights.pick(self._retained.vjp(self._retained.loss_gradient))
         plain = replace(self.weights, weight_decay=[0.0] * len(self.weights.tensors))
         return LocalModel(self.closure, plain, fraction=0.0).start(None)[0]
+
+    @property
+    def linearization(self) -> Linearization | None:
+        """The single batch, linearised, while it is retained."""
+        return self._retained
 
     def release(self) -> None:
         """Let go of the linearisation."""

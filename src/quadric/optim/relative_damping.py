@@ -9,9 +9,10 @@ from quadric.optim.agreement import MEMORY, Agreement
 
 @dataclass
 class RelativeDamping(Agreement):
-    """λ = s · e, e the curvature along the gradient: the same steps whatever the loss is multiplied by.
+    """λ = s · e, e a size of the curvature C: the same steps whatever the loss is multiplied by.
 
-    e is gᵀC g / gᵀg or its running mean, whichever is larger. s answers to two tests, as in `ModelDamping`:
+    e is what a method `see`s, or its running mean, whichever is larger: the curvature along the gradient,
+    gᵀC g / gᵀg, or the mean eigenvalue tr C / n. s answers to two tests, as in `ModelDamping`:
 
     - on the same batch (Levenberg 1944, Marquardt 1963): s × 2 if γ < 1/4, s / 2 if γ > 3/4, γ being the actual over
       the predicted reduction of the undamped model; a step that raises the loss is taken back, with s × 4;
@@ -43,7 +44,7 @@ class RelativeDamping(Agreement):
         return self.scale if self.given is not None else self.scale * self.curvature
 
     def see(self, curvature: float) -> None:
-        """Take note of this step's gᵀC g / gᵀg."""
+        """Take note of this step's curvature."""
         self.mean_curvature = MEMORY * self.mean_curvature + (1 - MEMORY) * abs(curvature)
         self.mean_weight = MEMORY * self.mean_weight + (1 - MEMORY)
         self.curvature = max(abs(curvature), self.mean_curvature / self.mean_weight)

@@ -48,7 +48,7 @@ def recorded(plan: Plan) -> Iterator[list[Call]]:
                 x = args[0] if args else kwargs.get("input")
                 if isinstance(output, Tensor) and output.requires_grad and isinstance(x, Tensor):
                     source = get_gradient_edge(x) if x.requires_grad else None
-                    calls.append(Call(layer, module, x.detach(), x._version, get_gradient_edge(output), source))
+                    calls.append(Call(layer, module, x, x._version, get_gradient_edge(output), source))
 
             handles.append(module.register_forward_hook(record, with_kwargs=True))
     try:

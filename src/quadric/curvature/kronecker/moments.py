@@ -98,8 +98,8 @@ def patch_moment(x: Tensor, module: nn.Module, *, ones: bool) -> Tensor:
 
     The patches are not formed. Let X_u hold row u of all images, unfolded along the other dimensions alone. The block
     of heights (i, j) in a patch is Σ_y X_{sy+di}ᵀ X_{sy+dj}, and blocks of equal j − i sum the same terms but for the
-    first and last few rows: what they have in common is multiplied once. 5×5 patches of 14×14 images then take a fifth
-    of the memory of all patches, and a quarter of the operations.
+    first and last few rows: no row is multiplied with another twice. 5×5 patches of 14×14 images then take a fifth
+    of the memory of all patches, and less than a quarter of the operations.
     """
     conv: Any = module
     x = padded(x, conv)
@@ -127,18 +127,14 @@ def patch_moment(x: Tensor, module: nn.Module, *, ones: bool) -> Tensor:
             def between(start: int, stop: int, first: int = first, gap: int = gap) -> Tensor:
                 return window(first, start, stop).T @ window(first + gap, start, stop)
 
+            # From one member to the next `shift` rows leave in front and as many come behind; all have the core.
+            steps = [t * shift for t in range(len(members) - 1)] if common < places else []
+            front = [between(start, start + shift) for start in steps]
+            behind = [between(places + start, places + start + shift) for start in steps]
             core = between(common, places) if common < places else None
             for t, i in enumerate(members):
-                start, stop = t * shift, places + t * shift
-                if core is None:
-                    block = between(start, stop)
-                else:
-                    block = core.clone()
-                    if start < common:
-                        block += between(start, common)
-                    if stop > places:
-                        block += between(places, stop)
-                block = block.view(channels, rest, channels, rest)
+                whole = between(t * shift, places + t * shift) if core is None else sum([*front[t:], *behind[:t]], core)
+                block = whole.view(channels, rest, channels, rest)
                 blocks[:, i, :, :, i + gap] = block
                 blocks[:, i + gap, :, :, i] = block.permute(2, 3, 0, 1)
     out[:size, :size] = blocks.view(size, size)

@@ -31,6 +31,14 @@ class Source:
     seed: Seed
 
 
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """The forward pass of a batch, with the calls that were `recorded` in it."""
+
+    linearization: Linearization
+    calls: list[Call]
+
+
 @dataclass(frozen=True)
 class Slope:
     """One vector r of H_ℓ = Σ r rᵀ pushed back: each layer's calls, and Jᵀ r of the other parameters."""
@@ -54,30 +62,41 @@ class Unaccounted(Exception):
 
 
 def slopes(objective: Objective, data: Any, plan: Plan, source: Source) -> Iterator[Slope]:
-    """Every vector of every batch. Raises Unaccounted where the calls of a layer don't account for its gradient."""
+    """Every vector of every batch, or of the one whose `Forward` is given in place of data.
+
+    Raises Unaccounted where the calls of a layer don't account for its gradient.
+    """
     if source.fisher == "empirical":
         refuse_coupled(objective)
     found = False
     doubtful = tuple(layer for layer in plan.layers if any(altered(module) for module in layer.modules))
-    space = objective.space
-    with untouched(objective.model, RandomState.seeded(source.seed, space.device)):
-        for batch in objective.batches(data):
-            with recorded(plan) as calls:
-                linearization = Linearization(objective, batch, taped=False)
+    with untouched(objective.model, RandomState.seeded(source.seed, objective.space.device)):
+        for linearization, calls in _forwards(objective, data, plan):
             if linearization.weight <= 0:
                 continue
             if not bool(torch.isfinite(linearization.loss)):
-                part = not_finite(batch) or "parameters or activations"
+                part = not_finite(linearization.batch) or "parameters or activations"
                 raise ValueError(f"The loss is {float(linearization.loss)}: the {part} hold NaN or infinity.")
             found = True
             stray = used_outside(linearization.outputs, calls, plan, objective.parameters)
             if stray:
                 raise Unaccounted([layer for layer in plan.layers if layer in stray])
-            here = _Recorded(plan, linearization, calls, doubtful, space.dtype)
+            here = _Recorded(plan, linearization, calls, doubtful, objective.space.dtype)
             for i, r in enumerate(_vectors(linearization, source)):
                 yield here.push(r, first=i == 0)
     if not found:
         raise ValueError("No batch of the data has anything to average over (every D_b is 0).")
+
+
+def _forwards(objective: Objective, data: Any, plan: Plan) -> Iterator[tuple[Linearization, list[Call]]]:
+    """The batches' forward passes with the calls of the plan's layers."""
+    if isinstance(data, Forward):
+        yield data.linearization, [call for call in data.calls if call.layer in plan.layers]
+        return
+    for batch in objective.batches(data):
+        with recorded(plan) as calls:
+            linearization = Linearization(objective, batch, taped=False)
+        yield linearization, calls
 
 
 def _vectors(linearization: Linearization, source: Source) -> Iterator[Tensor]:
@@ -135,7 +154,7 @@ class _Recorded:
         for call, slope in zip(self.calls, pushed, strict=False):
             if slope is not None:
                 _check_intact(call)
-                uses[call.layer].append(Use(call.module, call.x, slope))
+                uses[call.layer].append(Use(call.module, call.x.detach(), slope))
         gradients = {
             p: torch.zeros_like(parameters[p]) if g is None else g
             for p, g in zip(positions, pushed[len(self.calls) :], strict=True)

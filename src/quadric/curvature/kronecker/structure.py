@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from quadric.core.space import Space
+from quadric.curvature.kronecker.calls import Call, recorded
 from quadric.curvature.kronecker.coverage import Coverage, Places
 from quadric.curvature.kronecker.factors import Factors, Watch, collect, empty
 from quadric.curvature.kronecker.layers import Layer, Plan, plan
@@ -97,6 +99,19 @@ class KroneckerFactored(BlockDiagonal):
         """What must be known of all layers before the first block is made."""
 
     # ---- a running average in place of the data
+
+    def recorded(self) -> AbstractContextManager[list[Call]]:
+        """Within the block the layers' calls are appended to the list: for the `Forward` that an update may take."""
+        return recorded(plan(self.objective.model, self.objective.parameters))
+
+    @property
+    def side(self) -> int:
+        """The largest side of the running average's matrices; 0 where there are none."""
+        if self._average is None:
+            return 0
+        factors = self._average[1]
+        shapes = [mean.shape for mean in (*factors.slopes.values(), *factors.inputs.values())]
+        return max((shape[0] for shape in shapes if len(shape) == 2), default=0)
 
     def state(self) -> dict[str, Any]:
         """The running average that updates have made, for `load_state`: tensors and numbers, by parameter position."""
