@@ -326,7 +326,55 @@ def test_weights_used_outside_of_their_module_are_found_out():
 
 
 @BOTH
-def test_attention_groups_and_bare_parameters_fall_back(kind):
+@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+@pytest.mark.parametrize(("batch_first", "bias"), [(True, True), (False, True), (True, False)])
+def test_projections_of_attention_are_linear_layers(kind, sharing, batch_first, bias):
+    """As the same attention written out with linear layers, whatever the order of examples and places."""
+
+    class WrittenOut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inward, self.outward = nn.Linear(4, 12, bias=bias), nn.Linear(4, 4, bias=bias)
+
+        def forward(self, x):
+            parts = self.inward(x).unflatten(2, (3, 2, 2)).permute(2, 0, 3, 1, 4)
+            return self.outward(nn.functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
+
+    class Net(nn.Module):
+        def __init__(self, attention):
+            super().__init__()
+            self.before, self.attention, self.head = nn.Linear(4, 4), attention, nn.Linear(4, 3)
+
+        def forward(self, x):
+            h = self.before(x).tanh()
+            if isinstance(self.attention, nn.MultiheadAttention):
+                turned = h if batch_first else h.transpose(0, 1)
+                h = self.attention(turned, turned, turned, need_weights=bias)[0]
+                h = h if batch_first else h.transpose(0, 1)
+            else:
+                h = self.attention(h)
+            return self.head(h.mean(1))
+
+    plain, packed = Net(WrittenOut()), Net(nn.MultiheadAttention(4, 2, batch_first=batch_first, bias=bias))
+    plain, packed = plain.double(), packed.double()
+    with torch.no_grad():
+        for p, q in zip(plain.parameters(), packed.parameters(), strict=True):
+            p.copy_(torch.randn(p.shape, dtype=F64))
+            q.copy_(p)
+    data = (torch.randn(24, 5, 4, dtype=F64), torch.arange(24) % 3)
+    operators = [
+        kind(quadric.Objective(net, nn.CrossEntropyLoss()), data, fisher="exact", sharing=sharing)
+        for net in (plain, packed)
+    ]
+    assert {block.form for block in operators[1].coverage.blocks} == {"kronecker"}
+    written, found = (operator.to_dense() for operator in operators)
+    if kind is quadric.EKFAC and sharing == "reduce":  # slopes at the keys sum to 0: any basis of those will do
+        written, found = written.trace(), found.trace()
+    assert_close(found, written, 1e-12)
+
+
+@BOTH
+def test_cross_attention_groups_and_bare_parameters_fall_back(kind):
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -336,13 +384,17 @@ def test_attention_groups_and_bare_parameters_fall_back(kind):
             self.head = nn.Linear(4, 3)
 
         def forward(self, x):
-            h = self.attention(x, x, x, need_weights=False)[0] * self.scale
+            h = self.attention(x, x.exp(), x.exp(), need_weights=False)[0] * self.scale
             return self.head(self.grouped(h.transpose(1, 2)).mean(2))
 
     model, data = Net().double(), (torch.randn(3, 5, 4, dtype=F64), torch.tensor([0, 1, 2]))
     operator = kind(quadric.Objective(model, nn.CrossEntropyLoss()), data)
     forms = {name: block.form for block in operator.coverage.blocks for name in block.parameters}
-    assert {name for name, form in forms.items() if form == "kronecker"} == {"head.weight", "head.bias"}
+    assert {name for name, form in forms.items() if form == "kronecker"} == {
+        *("attention.out_proj.weight", "attention.out_proj.bias"),
+        *("head.weight", "head.bias"),
+    }
+    assert "outside of calls" in operator.coverage.of("attention.in_proj_weight").reason
     assert "groups" in operator.coverage.of("grouped.weight").reason
     assert "no Kronecker form is known for the model (Net)" in operator.coverage.of("scale").reason
     assert (operator @ torch.ones(operator.shape[0], dtype=F64)).isfinite().all()

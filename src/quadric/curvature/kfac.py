@@ -23,8 +23,9 @@ class KFAC(KroneckerFactored):
     product, "reduce" before it (of the mean input and the summed gradient). B is averaged with the weights D_b, A over
     all places.
 
-    Linear, convolution and embedding layers have a Kronecker block, norms their exact one, everything else the diagonal
-    of its block, estimated without bias by random signs; `coverage` says which and why. Layers that share weights in
+    Linear, convolution and embedding layers have a Kronecker block, and so have the projections of attention to itself
+    (query, key and value as one layer); norms have their exact block, everything else the diagonal of its block,
+    estimated without bias by random signs; `coverage` says which and why. Layers that share weights in
     the same role share a block. Whether a layer's calls account for its whole gradient is checked, not assumed.
 
     Exact for a linear model under squared error, and, block by block, for a single example whose weights act once.

@@ -16,7 +16,7 @@ from quadric.curvature.kronecker.layers import Layer, Plan, Use, sides
 _PLAIN = {
     *(nn.Linear.forward, nn.Embedding.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward),
     *(nn.LayerNorm.forward, nn.GroupNorm.forward, nn.RMSNorm.forward, nn.modules.batchnorm._BatchNorm.forward),
-    nn.modules.instancenorm._InstanceNorm.forward,
+    *(nn.modules.instancenorm._InstanceNorm.forward, nn.MultiheadAttention.forward),
 }
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from quadric.curvature.kronecker.layers import Layer, Plan
+from quadric.curvature.kronecker.attention import Rows, projections
+from quadric.curvature.kronecker.layers import Layer, Plan, Use
 from quadric.objective.isolation import as_written
 
 
@@ -27,11 +28,20 @@ class Call:
     version: int
     output: GradientEdge
     source: GradientEdge | None
+    rows: Rows | None = None
+    """How the rows of x and of the output lie, where they are a projection's of an attention."""
 
     @property
     def intact(self) -> bool:
         """Whether x is still what the module saw."""
         return self.x._version == self.version
+
+    def use(self, slope: Tensor) -> Use:
+        """The call with the gradient in its output."""
+        x = self.x.detach()
+        if self.rows is not None:
+            x, slope = self.rows.by_example(x), self.rows.by_example(slope)
+        return Use(self.module, x, slope)
 
 
 @contextmanager
@@ -39,8 +49,13 @@ def recorded(plan: Plan) -> Iterator[list[Call]]:
     """Within the block calls of the plan's modules are appended to the list."""
     calls: list[Call] = []
     handles = []
+    within: dict[nn.MultiheadAttention, dict[nn.Module, Layer]] = {}
     for layer in plan.layers:
         for module in layer.modules:
+            attention = plan.attentions.get(module)
+            if attention is not None:
+                within.setdefault(attention, {})[module] = layer
+                continue
 
             def record(
                 module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, layer: Layer = layer
@@ -51,6 +66,20 @@ def recorded(plan: Plan) -> Iterator[list[Call]]:
                     calls.append(Call(layer, module, x, x._version, get_gradient_edge(output), source))
 
             handles.append(module.register_forward_hook(record, with_kwargs=True))
+    for attention, layers in within.items():
+
+        def look(
+            module: Any,
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+            output: Any,
+            layers: dict[nn.Module, Layer] = layers,
+        ) -> None:
+            inputs = (*args[:3], *(kwargs[name] for name in ("query", "key", "value") if name in kwargs))
+            for holder, x, edge, source, rows in projections(module, inputs, output[0], layers):
+                calls.append(Call(layers[holder], holder, x, x._version, edge, source, rows))
+
+        handles.append(attention.register_forward_hook(look, with_kwargs=True))
     try:
         with as_written():  # what was compiled without the hooks would pass them by
             yield calls

@@ -50,21 +50,28 @@ class Plan:
 
     layers: tuple[Layer, ...]
     rest: dict[int, str] = field(default_factory=dict)
+    attentions: dict[nn.Module, nn.MultiheadAttention] = field(default_factory=dict)
+    """The attention that a module holds a projection of: itself, or its output projection."""
 
     def without(self, layers: Sequence[Layer], reason: str) -> Plan:
         """The plan with some layers moved to the rest."""
         moved = {p: reason for layer in layers for p in layer.positions}
-        return Plan(tuple(layer for layer in self.layers if layer not in layers), {**self.rest, **moved})
+        kept = tuple(layer for layer in self.layers if layer not in layers)
+        return Plan(kept, {**self.rest, **moved}, self.attentions)
 
 
 def plan(model: nn.Module, parameters: Sequence[Tensor]) -> Plan:
     """The layers of a model in the order of the parameters."""
     owners: dict[int, list[tuple[str, nn.Module, str]]] = {}
+    attentions: dict[nn.Module, nn.MultiheadAttention] = {}
     for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            attentions |= {module: module, module.out_proj: module}
         for role, parameter in module._parameters.items():
             if parameter is not None:
                 owners.setdefault(id(parameter), []).append((name, module, role))
     position = {id(p): i for i, p in enumerate(parameters)}
+    alone = {_users(owners[number]): i for number, i in position.items()}
     layers: list[Layer] = []
     rest: dict[int, str] = {}
     taken: set[int] = set()
@@ -72,32 +79,30 @@ def plan(model: nn.Module, parameters: Sequence[Tensor]) -> Plan:
         if i in taken:
             continue
         users = owners[id(p)]
-        kinds = {_kind(module) for _, module, _ in users}
+        kinds = {_kind(module, role) for _, module, role in users}
         roles = {role for _, _, role in users}
         kind = next(iter(kinds)) if len(kinds) == 1 else None
-        if kind is None or len(roles) > 1 or not roles <= {"weight", "bias"}:
+        if kind is None or len(roles) > 1:
             rest[i] = _why_not(users)
             continue
-        modules = tuple(module for _, module, _ in users)
         role = next(iter(roles))
-        bias = i if role == "bias" else _common_bias(modules, owners, position)
-        layers.append(Layer(users[0][0], kind, modules, i if role == "weight" else None, bias))
+        weight = None if role.endswith("bias") else i
+        beside = frozenset((module, role.replace("weight", "bias")) for _, module, _ in users)
+        bias = alone.get(beside)  # the bias that the same modules use, and no other
+        layers.append(Layer(users[0][0], kind, tuple(module for _, module, _ in users), weight, bias))
         taken.update(layers[-1].positions)
-    return Plan(tuple(layers), rest)
+    return Plan(tuple(layers), rest, attentions)
 
 
-def _common_bias(
-    modules: tuple[nn.Module, ...], owners: dict[int, list[tuple[str, nn.Module, str]]], position: dict[int, int]
-) -> int | None:
-    """The bias that goes with a weight: one that the same modules use, and no other."""
-    bias = modules[0]._parameters.get("bias")
-    if bias is None or id(bias) not in position:
+def _users(users: Sequence[tuple[str, nn.Module, str]]) -> frozenset[tuple[nn.Module, str]]:
+    return frozenset((module, role) for _, module, role in users)
+
+
+def _kind(module: nn.Module, role: str) -> str | None:
+    if isinstance(module, nn.MultiheadAttention):
+        return "linear" if role in ("in_proj_weight", "in_proj_bias") else None
+    if role not in ("weight", "bias"):
         return None
-    same = {id(module) for _, module, role in owners[id(bias)] if role == "bias"} == {id(m) for m in modules}
-    return position[id(bias)] if same else None
-
-
-def _kind(module: nn.Module) -> str | None:
     if isinstance(module, nn.Linear):
         return "linear"
     if isinstance(module, CONVOLUTIONS):

@@ -154,7 +154,7 @@ class _Recorded:
         for call, slope in zip(self.calls, pushed, strict=False):
             if slope is not None:
                 _check_intact(call)
-                uses[call.layer].append(Use(call.module, call.x.detach(), slope))
+                uses[call.layer].append(call.use(slope))
         gradients = {
             p: torch.zeros_like(parameters[p]) if g is None else g
             for p, g in zip(positions, pushed[len(self.calls) :], strict=True)

@@ -1,0 +1,84 @@
+"""The projections of `nn.MultiheadAttention`, read off the graph that a call of it leaves.
+
+The module multiplies with its projections by functions, so no hook sees their inputs. Autograd's graph has them: the
+node of the matrix product that reads a weight saved its other argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, Node
+
+_FACTORS = {"AddmmBackward0": (1, "_saved_mat1"), "MmBackward0": (0, "_saved_self")}
+"""The nodes of x Wᵀ: which argument x is, and the attribute that holds it."""
+_PASSES = ("TBackward0", "ToCopyBackward0")
+"""What a weight goes through on its way there."""
+_SHAPES = ("UnsafeViewBackward0", "ViewBackward0")
+"""What lies between a product and the addition of a bias, where that is a call of its own."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How the rows of a projection lie: those of all examples at the first place, then at the second, …"""
+
+    examples: int
+
+    def by_example(self, rows: Tensor) -> Tensor:
+        """[places · examples, d] as [examples, places, d]."""
+        return rows.reshape(-1, self.examples, rows.shape[-1]).transpose(0, 1)
+
+
+def _weight(holder: nn.Module) -> Any:
+    """The weight of a projection: of the attention itself the packed one, for query, key and value."""
+    return getattr(holder, "in_proj_weight" if isinstance(holder, nn.MultiheadAttention) else "weight", None)
+
+
+def projections(
+    attention: nn.MultiheadAttention, inputs: tuple[Any, ...], output: Tensor, holders: Collection[nn.Module]
+) -> Iterator[tuple[nn.Module, Tensor, GradientEdge, GradientEdge | None, Rows]]:
+    """Each projection met in one call: its holder, x, the edges of its output and of x, and how rows lie.
+
+    A packed weight that is cut (query and key differ) is not met.
+    """
+    query = inputs[0]
+    rows = Rows(1 if query.dim() < 3 else query.shape[0 if attention.batch_first else 1])
+    by_weight = {id(_weight(holder)): holder for holder in holders}
+    seen = {t.grad_fn for t in inputs if isinstance(t, Tensor)}
+    open_ = [output.grad_fn]
+    while open_:
+        node = open_.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        product = _product(node)
+        holder = by_weight.get(id(_variable(product.next_functions[-1][0]))) if product is not None else None
+        if holder is not None and product is not None:
+            seen.add(product)
+            at, saved = _FACTORS[product.name()]
+            before, number = product.next_functions[at]
+            source = None if before is None else GradientEdge(before, number)
+            yield holder, getattr(product, saved), GradientEdge(node, 0), source, rows
+            open_.append(before)
+        else:
+            open_ += [after for after, _ in node.next_functions]
+
+
+def _product(node: Node) -> Node | None:
+    """The matrix product that a node is, or that it adds a leaf to."""
+    if node.name() == "AddBackward0" and _variable(node.next_functions[1][0]) is not None:
+        before = node.next_functions[0][0]
+        while before is not None and before.name() in _SHAPES:
+            before = before.next_functions[0][0]
+        return before if before is not None and before.name() == "MmBackward0" else None
+    return node if node.name() in _FACTORS else None
+
+
+def _variable(node: Node | None) -> Tensor | None:
+    """The leaf that a chain of nodes with one argument each comes from."""
+    while node is not None and node.name() in _PASSES:
+        node = node.next_functions[0][0]
+    return getattr(node, "variable", None)
