@@ -33,7 +33,7 @@ lint: $(INSTALLED) ## ruff and mypy
 
 benchmarks: $(INSTALLED) ## every benchmark beside its peers; writes benchmarks/results (two hours, quiet machine)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
-	for name in products curveball operators optimisers spectra minimize cost quadratic_step time_to_target; do \
+	for name in products curveball operators optimisers spectra resnet18 minimize cost quadratic_step time_to_target; do \
 		$(BIN)/python benchmarks/$$name.py || exit 1; done
 
 paper: $(INSTALLED) ## the CurveBall paper's Table 1 and Figure 1 in full; writes docs/paper.md (a quarter of an hour)
