@@ -3,8 +3,9 @@
     QUADRIC_DATA=... python benchmarks/resnet18.py
     QUADRIC_DATA=... python benchmarks/resnet18.py --images 32 --width 16 --trace 12
 
-The five largest eigenvalues of the Hessian, to 1e-4 of the largest in magnitude, and its trace, at the network's initial weights,
-batch norm in train mode. Memory is the most that the process has had resident. Writes results/resnet18.json and .md.
+The five largest eigenvalues of the Hessian, to 1e-4 of the largest in magnitude, and its trace, at the network's
+initial weights, batch norm in train mode. Memory is the most that the process has had resident. Writes
+results/resnet18.json and results/resnet18.md.
 """
 
 from __future__ import annotations
