@@ -14,9 +14,9 @@ from quadric.report.directory import OWN, prepare, write_report
 
 def fill(directory, *runs):
     directory.mkdir(exist_ok=True)
-    with Recorder(directory / "records.jsonl", header()) as recorder:
-        for event in (event for events in runs for event in events):
-            recorder.write(event)
+    recorder = Recorder.begin(directory / "records.jsonl", header())
+    for event in (event for events in runs for event in events):
+        recorder.write(event)
     return directory
 
 

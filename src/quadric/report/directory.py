@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from quadric.bench.inspection.records import RESULTS, results_in
@@ -23,14 +24,15 @@ OTHERS = ("inspection", "trajectories", "figure1", "table1")
 """The kinds of headers beside a comparison's."""
 
 
-def prepare(directory: Path, overwrite: bool) -> Path:
+def prepare(directory: Path, overwrite: bool, keep: Collection[str] = ()) -> Path:
     """Make `directory` ready for a new run; returns the path of its record file.
 
-    With `overwrite`, the files that quadric wrote for an earlier run are removed, and nothing else.
+    With `overwrite`, the files that quadric wrote for an earlier run are removed, without those to `keep`, and
+    nothing else.
 
     Raises what `check_free` does, and PermissionError where the directory cannot be made.
     """
-    for name in check_free(directory, overwrite):
+    for name in set(check_free(directory, overwrite)) - set(keep):
         (directory / name).unlink()
     try:
         directory.mkdir(parents=True, exist_ok=True)
