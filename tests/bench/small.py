@@ -9,6 +9,7 @@ from quadric.bench.records import End, Evaluation, Header, Reached
 from quadric.bench.runner import Entry
 
 CPU = torch.device("cpu")
+SEARCH = {"setting": "lr", "tried": {"0.01": [1, 30.0, 0.2], "0.1": [0, 20.0, 0.01], "1": [2, None, None]}}
 
 
 def digits(**changes):
@@ -28,7 +29,8 @@ def header(names=("curveball", "sgd"), seeds=(0, 1)):
             "facts": {"data": "digits"},
         },
         optimizers=[
-            asdict(Entry(name, {"lr": 0.1}, "searched", "tuned") if name == "sgd" else Entry(name)) for name in names
+            asdict(Entry(name, {"lr": 0.1}, "searched", "tuned", SEARCH) if name == "sgd" else Entry(name))
+            for name in names
         ],
         epochs=2,
         seeds=list(seeds),
@@ -55,9 +57,11 @@ def run(optimizer, seed, losses, reached=None, status="finished", quantities=Non
     if reached is not None:
         events.append(Reached(optimizer, seed, reached, reached / 20, passes(reached)))
     last = events[len(losses) - 1]
-    return events if status is None else [
-        *events,
-        End(optimizer, seed, status, "because", last.step, last.seconds, passes(last.step)),
-    ]
-
-
+    return (
+        events
+        if status is None
+        else [
+            *events,
+            End(optimizer, seed, status, "because", last.step, last.seconds, passes(last.step)),
+        ]
+    )

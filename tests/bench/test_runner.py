@@ -37,7 +37,9 @@ def test_the_loop_is_the_one_that_a_user_would_write():
     looks = [event for event in events if isinstance(event, Evaluation)]
     assert [look.step for look in looks] == [0, 5, 10, 15, 20, 24]
     assert [look.epoch for look in looks] == [look.step / 12 for look in looks]
-    assert all((look.train_loss, look.train_error, look.test_loss, look.test_error) == expected[look.step] for look in looks)
+    assert all(
+        (look.train_loss, look.train_error, look.test_loss, look.test_error) == expected[look.step] for look in looks
+    )
 
 
 def test_a_run_does_not_depend_on_what_it_is_compared_with():
@@ -98,7 +100,9 @@ def test_evaluation_is_not_counted_as_training(monkeypatch):
     monkeypatch.setattr(optim, "create", lambda name, objective: Slow(objective.parameters, lr=0.1))
     events = events_of([Entry("slow")], evaluate_every=4)
     assert [(e.step, e.seconds) for e in events if isinstance(e, Evaluation)] == [(0, 0), (4, 4), (8, 8), (12, 12)]
-    assert events[-1] == End("slow", 0, "finished", "all epochs done", 12, 12, {"forward": 12, "backward": 12, "curvature": 0})
+    assert events[-1] == End(
+        "slow", 0, "finished", "all epochs done", 12, 12, {"forward": 12, "backward": 12, "curvature": 0}
+    )
 
 
 def test_the_target_is_reported_once_with_steps_and_seconds():

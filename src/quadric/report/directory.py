@@ -13,13 +13,15 @@ from quadric.core.records import write_atomically
 from quadric.report.figures import PICTURES, draw_all
 from quadric.report.html import render
 from quadric.report.inspection.figures import TITLES as INSPECTED
+from quadric.report.sensitivity import NAME as SENSITIVITY
+from quadric.report.sensitivity import draw_sensitivity
 from quadric.report.tables import ResultTable, result_table
 
 RECORDS = "records.jsonl"
 REPORT = "report.html"
 FIGURES = "figures"
 TRAJECTORIES = f"{FIGURES}/trajectories.png"
-OWN = (RECORDS, REPORT, TRAJECTORIES, *(f"{FIGURES}/{name}.png" for name in PICTURES))
+OWN = (RECORDS, REPORT, TRAJECTORIES, *(f"{FIGURES}/{name}.png" for name in (*PICTURES, SENSITIVITY)))
 OTHERS = ("inspection", "trajectories", "figure1", "table1")
 """The kinds of headers beside a comparison's."""
 
@@ -105,6 +107,9 @@ def write_report(directory: Path) -> tuple[Record, ResultTable, Path]:
     if not any(run.evaluations for run in record.runs):
         raise ValueError(f"{records} holds no evaluation yet, so there is nothing to report.")
     table, pictures = result_table(record), draw_all(record)
+    sensitivity = draw_sensitivity(record)
+    if sensitivity is not None:
+        pictures[SENSITIVITY] = sensitivity
     (directory / FIGURES).mkdir(exist_ok=True)
     for name, picture in pictures.items():
         write_atomically(directory / FIGURES / f"{name}.png", picture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,10 +104,16 @@ def draw(record: Record, panels: list[Panel]) -> bytes | None:
             finish(axes, panel, record.header.problem["target"])
         figure.suptitle(record.header.problem["name"], x=0.01, ha="left", fontweight="bold")
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7), handlelength=3.2)
+        figure.legend(handles, labels, **below(labels))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=160, metadata={"Software": "quadric"})
     return buffer.getvalue()
+
+
+def below(labels: Sequence[str]) -> dict[str, Any]:
+    """How a legend is put below the axes, with as many columns as there is room for."""
+    room = 130 // (8 + max(map(len, labels)))
+    return {"loc": "outside lower center", "ncols": min(len(labels), room), "handlelength": 3.2}
 
 
 def draw_curve(axes: Axes, points: list[Point], panel: Panel, position: int, label: str) -> None:
