@@ -15,7 +15,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from quadric.bench.continuation import differences
 from quadric.bench.records import Record
@@ -120,6 +120,7 @@ def drawn(profiles: Sequence[Profile]) -> bytes:
             axes.set_xscale("log")
             axes.set_xlim(1, end)
             axes.set_ylim(-0.02, 1.02)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(f"factor τ of the best method's {each.measure}")
