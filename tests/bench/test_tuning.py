@@ -9,7 +9,7 @@ from bench.small import CPU, digits
 from quadric import optim, problems
 from quadric.bench import rates
 from quadric.bench.rates import FIRST_ORDER, entry, searched, tuned_setting
-from quadric.bench.tuning import COARSE, Score, Tries, best, neighbours, search, shortened
+from quadric.bench.tuning import COARSE, Score, Tries, baseline, best, neighbours, search, shortened, tune
 from quadric.problems import linear_regression
 
 
@@ -96,3 +96,56 @@ def test_a_problem_without_a_search_says_so(monkeypatch):
     monkeypatch.setattr(rates, "searched", lambda: {"problems": {}})
     assert entry("digits-mlp", "sgd").hyper == {}
     assert entry("digits-mlp", "sgd").origin == "its defaults, no search was done for this problem"
+
+
+def test_tuned_entries_have_one_searched_number_of_the_same_space_damping_included():
+    tuned, untuned = entry("digits-mlp", "curveball@tuned"), entry("digits-mlp", "curveball")
+    assert (tuned.method, tuned.track, list(tuned.hyper)) == ("curveball", "tuned", ["damping"])
+    assert (untuned.method, untuned.track, untuned.hyper, untuned.search) == ("curveball", "self-tuning", {}, {})
+    sgd = entry("digits-mlp", "sgd")
+    assert (sgd.track, sgd.search["setting"]) == ("tuned", "lr")
+    for each in (tuned, sgd):
+        tried = sorted(map(float, each.search["tried"]))
+        assert len(tried) == 8
+        assert set(COARSE) < set(tried)
+
+
+def test_tuned_without_a_search_and_other_suffixes_are_refused_with_advice():
+    with pytest.raises(
+        ValueError, match=r"No search was done for sr1 on digits-mlp: .*tuning digits-mlp --methods sr1"
+    ):
+        entry("digits-mlp", "sr1@tuned")
+    with pytest.raises(ValueError, match=r"Expected adam or adam@tuned, got 'adam@home'\."):
+        entry("digits-mlp", "adam@home")
+
+
+def test_the_target_is_the_median_of_re_runs_of_the_best_first_order_method():
+    stored = searched()["problems"]["digits-mlp"]["baseline"]
+    assert stored["threshold"] == sorted(stored["reruns"])[2]
+    assert stored["epoch"] == 0.75 * stored["epochs"]
+    assert not set(stored["seeds"]) & {0, 1, 2, 1001, 1002}
+    found = rates.target(problems.get("digits-mlp"))
+    assert found.threshold == stored["threshold"]
+    assert (
+        "median over 5 re-runs of the best tuned first-order method, adam with lr 0.03, after 15 of 20" in found.origin
+    )
+    analytic = problems.get("rosenbrock")
+    assert rates.target(analytic) is analytic.target
+
+
+def test_a_baseline_is_what_the_best_method_attains_by_three_quarters_of_the_run(monkeypatch):
+    problem, draw = digits(epochs=4)
+    tries = Tries(problem, shortened(draw, 4), 4)
+    monkeypatch.setattr("quadric.bench.tuning.FIRST_ORDER", ("sgd", "momentum"))
+    monkeypatch.setattr("quadric.bench.tuning.RERUNS", (7, 8, 9))
+    found = baseline(tries, [5])
+    assert found["method"] == "momentum"
+    again = [tries.attained("momentum", seed, found["lr"]) for seed in (7, 8, 9)]
+    assert found["threshold"] == pytest.approx(sorted(again)[1], rel=1e-5)
+    last = [e.train_loss for e in tries.course("momentum", found["lr"], 7) if getattr(e, "epoch", 9) <= 3][-1]
+    assert again[0] == last
+
+
+def test_more_methods_need_a_first_search(monkeypatch):
+    with pytest.raises(ValueError, match="No search was done on digits-mlp yet: leave --methods out"):
+        tune("digits-mlp", ["kfac"], {})

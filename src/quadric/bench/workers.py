@@ -60,7 +60,7 @@ def answered(connection: Connection, processes: dict[Connection, Any], waiting: 
     """What one message from a worker means; a worker that is done with its round gets the next one, or goes."""
     try:
         message = connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         process = processes[connection]
         process.join()
         raise RuntimeError(

@@ -29,6 +29,5 @@ def show(table: ResultTable, report: Path) -> None:
             output.print(f"• {note}", highlight=False, markup=False)
         output.print()
     if table.verdict:
-        output.print(f"{table.verdict}
-", highlight=False, markup=False)
+        output.print(f"{table.verdict}\n", highlight=False, markup=False)
     output.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)

@@ -57,8 +57,10 @@ def append(path: Path, content: bytes) -> None:
             written = 0
             while written < len(content):
                 written += file.write(content[written:])
-        except BaseException:
+        except BaseException as error:
             os.truncate(path, end)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, str(path)) from error
             raise
 
 

@@ -155,7 +155,7 @@ def ratio(factor: float) -> str:
 
 def amount(value: float, measure: Measure) -> str:
     """Steps or seconds with their unit."""
-    return number(round(value), "step") if measure == "steps" else f"{value:.3g} s"
+    return f"{value:,.0f} step{'' if value == 1 else 's'}" if measure == "steps" else f"{value:.3g} s"
 
 
 def listed(words: Sequence[str]) -> str:
