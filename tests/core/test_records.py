@@ -66,7 +66,8 @@ def test_what_cannot_be_appended_whole_is_not_there_at_all(tmp_path, monkeypatch
                 raise OSError(28, "No space left on device")
             return self.file.write(content[:2])
 
-    monkeypatch.setattr(type(path), "open", lambda self, *a, **k: Full(open_(self, *a, **k)))
-    with pytest.raises(OSError, match="No space left on device: .*file"):
-        append(path, b"two\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "open", lambda self, *a, **k: Full(open_(self, *a, **k)))
+        with pytest.raises(OSError, match=r"No space left on device: .*file"):
+            append(path, b"two\n")
     assert path.read_bytes() == b"one\n"

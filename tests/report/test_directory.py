@@ -51,7 +51,7 @@ def test_the_html_holds_everything_and_asks_the_network_for_nothing(finished):
     _, table, report = write_report(finished)
     html = report.read_text()
     assert not re.search(r"https?://|<script|<link|@import|url\(", html)
-    assert html.count('src="data:image/png;base64,') == 4
+    assert html.count('src="data:image/png;base64,') == 5
     assert "digits &amp; &lt;tags&gt;" in html
     for row in table.rows:
         for cell in row:

@@ -55,6 +55,11 @@ def train_loss(evaluation: Evaluation) -> float | None:
     return evaluation.train_loss
 
 
+def test_loss(evaluation: Evaluation) -> float | None:
+    """The test loss."""
+    return evaluation.test_loss
+
+
 def test_error(evaluation: Evaluation) -> float | None:
     """The test error."""
     return evaluation.test_error
@@ -67,6 +72,7 @@ def quantity(name: str) -> Metric:
 
 PICTURES = {
     "train_loss": [Panel("train loss", train_loss, against, name="train_loss") for against in ("steps", "seconds")],
+    "test_loss": [Panel("test loss", test_loss, against) for against in ("steps", "seconds")],
     "test_error": [Panel("test error", test_error, against, True, "test_error") for against in ("steps", "seconds")],
     "quantities": [
         Panel("damping λ", quantity("damping")),
@@ -76,6 +82,7 @@ PICTURES = {
 }
 TITLES = {
     "train_loss": "Train loss",
+    "test_loss": "Test loss",
     "test_error": "Test error",
     "quantities": "What the optimisers chose for themselves",
 }

@@ -60,7 +60,7 @@ def profile(records: Sequence[Record], measure: Measure) -> Profile:
                 method: inf if run.reached is None else run.reached.step if measure == "steps" else run.reached.seconds
                 for method, run in runs.items()
             }
-            best = min(times.values())
+            best = min(times.values(), default=inf)
             for method, time in times.items():
                 ratios[method].append(inf if not isfinite(time) else 1.0 if time == best else time / max(best, 1e-12))
     if not any(ratios.values()):

@@ -62,6 +62,8 @@ def result_table(record: Record) -> ResultTable:
     for name in ("train error", "test loss", "test error"):
         if all(columns[name](s).main == NOT_MEASURED for s in summaries):
             del columns[name]
+    if "test error" in columns:
+        del columns["test loss"]  # it has a figure; both would not fit a terminal
     return ResultTable(
         title=f"{header.problem['name']}: {number(header.epochs, 'epoch')}, {number(len(record.seeds), 'seed')}",
         columns=list(columns),

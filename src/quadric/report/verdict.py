@@ -86,21 +86,19 @@ def duel(own: Sequence[float], rival: str, other: Sequence[float]) -> Duel:
 
 
 def verdict(record: Record) -> str:
-    """Who won in steps and in seconds, and what every method that runs as it is won and lost."""
+    """Who won in steps and in seconds; then, a line each, what every method that runs as it is won and lost."""
     present = entries(record)
     if len(present) < 2:
         return ""
-    sentences = []
     found: dict[Measure, dict[str, list[float]]] = {
         measure: {entry["name"]: times(record.runs_of(entry["name"]), measure) for entry in present}
         for measure in MEASURES
     }
-    for measure, by_name in found.items():
-        sentences.append(winner(measure, by_name))
+    lines = [" ".join(winner(measure, by_name) for measure, by_name in found.items())]
     if any(isfinite(value) for values in found["steps"].values() for value in values):
         untuned = [entry["name"] for entry in present if entry["track"] == "self-tuning"]
-        sentences += [account(name, measure, by_name) for name in untuned for measure, by_name in found.items()]
-    return " ".join([*sentences, RULE])
+        lines += [" ".join(account(name, measure, found[measure]) for measure in MEASURES) for name in untuned]
+    return "\n".join([*lines, RULE])
 
 
 def winner(measure: Measure, by_name: dict[str, list[float]]) -> str:
