@@ -201,3 +201,20 @@ def test_a_disk_that_is_full_from_the_start_leaves_an_earlier_run(quadric, tmp_p
     assert "File too large" in error
     assert (tmp_path / "records.jsonl").read_bytes() == before
     assert not list(tmp_path.glob(".*partial"))
+
+
+def test_several_problems_get_a_directory_each_and_profiles_that_report_redraws(quadric, tmp_path):
+    arguments = compare(tmp_path, epochs=1, seeds=1)
+    arguments[arguments.index("digits-mlp")] = "digits-mlp,linear-regression-no-intercept"
+    status, output, _ = quadric(*arguments)
+    assert status == 0
+    assert output.splitlines()[-1] == f"profiles: {tmp_path / 'profile.png'}"
+    before = {each.name: each.read_bytes() for each in tmp_path.glob("profile.*")}
+    assert set(before) == {"profile.png", "profile.md"}
+    for name in before:
+        (tmp_path / name).unlink()
+    (tmp_path / "digits-mlp" / "report.html").unlink()
+    status, redrawn, _ = quadric("report", tmp_path)
+    assert (status, redrawn.splitlines()[-1]) == (0, output.splitlines()[-1])
+    assert {each.name: each.read_bytes() for each in tmp_path.glob("profile.*")} == before
+    assert (tmp_path / "digits-mlp" / "report.html").exists()

@@ -64,7 +64,7 @@ def compare(
     """
     import torch
 
-    from quadric.cli.output import console
+    from quadric.cli.output import announce
     from quadric.report.directory import check_free
     from quadric.report.profile import write_profile
 
@@ -85,7 +85,7 @@ def compare(
         torch.set_num_threads(1 if workers > 1 else threads or each.problem.threads)
         records.append(each.carry_out(place, workers, overwrite, resume, mix))
     if len(records) > 1:
-        console().print(f"profiles: {write_profile(out, records)}", highlight=False, markup=False, soft_wrap=True)
+        announce(write_profile(out, records))
 
 
 @dataclass(frozen=True)

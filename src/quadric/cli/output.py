@@ -31,3 +31,8 @@ def show(table: ResultTable, report: Path) -> None:
     if table.verdict:
         output.print(f"{table.verdict}\n", highlight=False, markup=False)
     output.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def announce(profiles: Path) -> None:
+    """Print where the performance profiles are."""
+    console().print(f"profiles: {profiles}", highlight=False, markup=False, soft_wrap=True)

@@ -91,6 +91,20 @@ def is_record(path: Path) -> bool:
     return True
 
 
+def is_comparison(path: Path) -> bool:
+    """Whether `path` begins as the record file of a comparison does."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(len(BEGINNING)) == BEGINNING
+
+
+def problems_in(directory: Path) -> list[Path]:
+    """The directories of a comparison over several problems in the order of their names; none where there is one."""
+    if (directory / RECORDS).exists() or not directory.is_dir():
+        return []
+    found = sorted(each.parent for each in directory.glob(f"*/{RECORDS}") if is_comparison(each))
+    return found if len(found) > 1 else []
+
+
 def write_report(directory: Path) -> tuple[Record, ResultTable, Path]:
     """Draw figures and HTML report from the record file in `directory`; returns record, table and the report's path.
 
