@@ -41,7 +41,7 @@ paper: $(INSTALLED) ## the CurveBall paper's Table 1 and Figure 1 in full; write
 	$(BIN)/quadric paper figure1 --out runs/paper/figure1 --overwrite
 	$(BIN)/python benchmarks/paper.py runs/paper
 
-tune-first-order: $(INSTALLED) ## repeat the search for first-order learning rates (half an hour)
+tune-first-order: $(INSTALLED) ## repeat the search for first-order learning rates, and the targets that come of it (an hour)
 	$(BIN)/python -m quadric.bench.tuning
 
 tune-paper: $(INSTALLED) ## repeat the authors' grid search for SGD and Adam in Table 1 (three minutes)

@@ -13,9 +13,9 @@ from quadric.bench.records import Recorder, read, read_header
 def path(tmp_path):
     """A record of two runs, the second interrupted."""
     path = tmp_path / "records.jsonl"
-    with Recorder(path, header()) as recorder:
-        for event in [*run("sgd", 0, [2.0, 0.05], reached=10), *run("curveball", 1, [2.0, 0.5], status=None)]:
-            recorder.write(event)
+    recorder = Recorder.begin(path, header())
+    for event in [*run("sgd", 0, [2.0, 0.05], reached=10), *run("curveball", 1, [2.0, 0.5], status=None)]:
+        recorder.write(event)
     return path
 
 
@@ -36,18 +36,18 @@ def test_every_pair_of_optimiser_and_seed_has_a_run_and_one_without_end_was_inte
 
 def test_every_event_is_in_the_file_at_once(tmp_path):
     path = tmp_path / "records.jsonl"
-    with Recorder(path, header()) as recorder:
-        assert read(path).header == header()
-        for count, event in enumerate(run("sgd", 0, [2.0, 1.0]), start=2):
-            recorder.write(event)
-            assert len(path.read_text().splitlines()) == count
+    recorder = Recorder.begin(path, header())
+    assert read(path).header == header()
+    for count, event in enumerate(run("sgd", 0, [2.0, 1.0]), start=2):
+        recorder.write(event)
+        assert len(path.read_text().splitlines()) == count
 
 
 def test_every_line_is_standard_json_even_when_a_loss_is_not_finite(tmp_path):
     path = tmp_path / "records.jsonl"
-    with Recorder(path, header()) as recorder:
-        for event in run("sgd", 0, [math.nan, math.inf], quantities={"damping": -math.inf}):
-            recorder.write(event)
+    recorder = Recorder.begin(path, header())
+    for event in run("sgd", 0, [math.nan, math.inf], quantities={"damping": -math.inf}):
+        recorder.write(event)
     lines = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
     assert lines[1]["train_loss"] is lines[2]["train_loss"] is lines[1]["quantities"]["damping"] is None
 

@@ -10,8 +10,7 @@ import torch
 from bench.small import CPU, digits
 from quadric import ConvergenceError, Objective, optim, problems
 from quadric.bench import runner
-from quadric.bench.evaluation import test_error as error_on_test
-from quadric.bench.evaluation import train_metrics
+from quadric.bench.evaluation import metrics
 from quadric.bench.records import End, Evaluation, Reached
 from quadric.bench.runner import Entry, Stopwatch, run, warm_up
 from quadric.optim.optimizer import StepReport
@@ -29,16 +28,18 @@ def test_the_loop_is_the_one_that_a_user_would_write():
     objective = Objective(instance.model, instance.loss_fn)
     optimizer = optim.create("momentum", objective, lr=0.1)
     step = 0
-    expected = {0: (*train_metrics(instance), error_on_test(instance))}
+    expected = {0: (*metrics(instance, instance.train), *metrics(instance, instance.test))}
     for epoch in range(2):
         for batch in instance.epoch(epoch):
             optimizer.step(objective.on(batch))
             step += 1
-            expected[step] = (*train_metrics(instance), error_on_test(instance))
+            expected[step] = (*metrics(instance, instance.train), *metrics(instance, instance.test))
     looks = [event for event in events if isinstance(event, Evaluation)]
     assert [look.step for look in looks] == [0, 5, 10, 15, 20, 24]
     assert [look.epoch for look in looks] == [look.step / 12 for look in looks]
-    assert all((look.train_loss, look.train_error, look.test_error) == expected[look.step] for look in looks)
+    assert all(
+        (look.train_loss, look.train_error, look.test_loss, look.test_error) == expected[look.step] for look in looks
+    )
 
 
 def test_a_run_does_not_depend_on_what_it_is_compared_with():
@@ -90,16 +91,18 @@ def test_evaluation_is_not_counted_as_training(monkeypatch):
             clock.now += 1
             return super().step(closure)
 
-    def look(instance):
+    def look(instance, batches):
         clock.now += 1000
         return 1.0, 0.5
 
     monkeypatch.setattr(runner, "Stopwatch", lambda device: Stopwatch(device, clock))
-    monkeypatch.setattr(runner, "train_metrics", look)
+    monkeypatch.setattr(runner, "metrics", look)
     monkeypatch.setattr(optim, "create", lambda name, objective: Slow(objective.parameters, lr=0.1))
     events = events_of([Entry("slow")], evaluate_every=4)
     assert [(e.step, e.seconds) for e in events if isinstance(e, Evaluation)] == [(0, 0), (4, 4), (8, 8), (12, 12)]
-    assert events[-1] == End("slow", 0, "finished", "all epochs done", 12, 12)
+    assert events[-1] == End(
+        "slow", 0, "finished", "all epochs done", 12, 12, {"forward": 12, "backward": 12, "curvature": 0}
+    )
 
 
 def test_the_target_is_reported_once_with_steps_and_seconds():
@@ -205,8 +208,8 @@ def test_an_evaluation_leaves_modes_gradients_and_buffers_as_they_were():
     model[1].eval()
     instance = replace(instance, model=model)
     before = copy.deepcopy(model.state_dict())
-    train_metrics(instance)
-    error_on_test(instance)
+    metrics(instance, instance.train)
+    metrics(instance, instance.test)
     assert model.training
     assert not model[1].training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -218,7 +221,7 @@ def test_evaluation_averages_over_examples_not_batches():
     instance = draw(0)
     whole = tuple(torch.cat(parts) for parts in zip(*instance.train, strict=True))
     uneven = [(whole[0][:7], whole[1][:7]), (whole[0][7:], whole[1][7:])]
-    loss, error = train_metrics(replace(instance, train=uneven))
+    loss, error = metrics(instance, uneven)
     with torch.no_grad():
         assert loss == pytest.approx(float(instance.loss_fn(instance.model(whole[0]), whole[1])), rel=1e-5)
         assert error == pytest.approx(float(instance.error(instance.model(whole[0]), whole[1]).mean()), rel=1e-12)

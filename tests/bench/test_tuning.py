@@ -8,8 +8,8 @@ import torch
 from bench.small import CPU, digits
 from quadric import optim, problems
 from quadric.bench import rates
-from quadric.bench.rates import FIRST_ORDER, entry, searched
-from quadric.bench.tuning import COARSE, Score, best, neighbours, score, search, shortened
+from quadric.bench.rates import FIRST_ORDER, entry, searched, tuned_setting
+from quadric.bench.tuning import COARSE, Score, Tries, baseline, best, neighbours, search, shortened, tune
 from quadric.problems import linear_regression
 
 
@@ -38,11 +38,11 @@ def test_a_missed_target_counts_before_steps_and_steps_before_the_loss():
 
 def test_a_score_tells_what_the_runs_did():
     problem, draw = digits()
-    good = score(problem, draw, "momentum", 6, [0, 1], 0.3)
+    good = Tries(problem, draw, 6).score("momentum", [0, 1], problem.target, 0.3)
     assert good.missed == 0
     assert 15 < good.steps < 72
     assert good.loss < 0.1
-    slow = score(problem, draw, "momentum", 1, [0, 1], 1e-4)
+    slow = Tries(problem, draw, 1).score("momentum", [0, 1], problem.target, 1e-4)
     assert (slow.missed, slow.steps) == (2, math.inf)
 
 
@@ -70,18 +70,18 @@ def test_passing_the_target_without_staying_there_is_a_miss(monkeypatch):
 
     monkeypatch.setattr(optim, "create", lambda name, objective, lr: Passing(objective.parameters, lr))
     draw = problem.open(None, CPU)
-    assert score(problem, draw, "passing", 3, [0], 1.0).missed == 0
-    assert score(problem, draw, "passing", 4, [0], 1.0).missed == 1
+    assert Tries(problem, draw, 3).score("passing", [0], problem.target, 1.0).missed == 0
+    assert Tries(problem, draw, 4).score("passing", [0], problem.target, 1.0).missed == 1
 
 
 @pytest.mark.parametrize("name", problems.names())
 def test_the_committed_search_covers_every_problem_and_first_order_method_with_the_present_target(name):
     stored = searched()["problems"][name]
-    assert stored["target"] == str(problems.get(name).target), "repeat the search: make tune-first-order"
-    assert set(stored["optimizers"]) == set(FIRST_ORDER)
-    for found in stored["optimizers"].values():
+    assert stored["target"] == str(rates.target(problems.get(name))), "repeat the search: make tune-first-order"
+    assert set(stored["optimizers"]) >= set(FIRST_ORDER)
+    for method, found in stored["optimizers"].items():
         assert len(found["tried"]) == 8
-        assert f"{found['lr']:g}" in found["tried"]
+        assert f"{found[tuned_setting(method)]:g}" in found["tried"]
 
 
 def test_first_order_methods_get_their_searched_rate_and_the_others_nothing():
@@ -96,3 +96,56 @@ def test_a_problem_without_a_search_says_so(monkeypatch):
     monkeypatch.setattr(rates, "searched", lambda: {"problems": {}})
     assert entry("digits-mlp", "sgd").hyper == {}
     assert entry("digits-mlp", "sgd").origin == "its defaults, no search was done for this problem"
+
+
+def test_tuned_entries_have_one_searched_number_of_the_same_space_damping_included():
+    tuned, untuned = entry("digits-mlp", "curveball@tuned"), entry("digits-mlp", "curveball")
+    assert (tuned.method, tuned.track, list(tuned.hyper)) == ("curveball", "tuned", ["damping"])
+    assert (untuned.method, untuned.track, untuned.hyper, untuned.search) == ("curveball", "self-tuning", {}, {})
+    sgd = entry("digits-mlp", "sgd")
+    assert (sgd.track, sgd.search["setting"]) == ("tuned", "lr")
+    for each in (tuned, sgd):
+        tried = sorted(map(float, each.search["tried"]))
+        assert len(tried) == 8
+        assert set(COARSE) < set(tried)
+
+
+def test_tuned_without_a_search_and_other_suffixes_are_refused_with_advice():
+    with pytest.raises(
+        ValueError, match=r"No search was done for sr1 on digits-mlp: .*tuning digits-mlp --methods sr1"
+    ):
+        entry("digits-mlp", "sr1@tuned")
+    with pytest.raises(ValueError, match=r"Expected adam or adam@tuned, got 'adam@home'\."):
+        entry("digits-mlp", "adam@home")
+
+
+def test_the_target_is_the_median_of_re_runs_of_the_best_first_order_method():
+    stored = searched()["problems"]["digits-mlp"]["baseline"]
+    assert stored["threshold"] == sorted(stored["reruns"])[2]
+    assert stored["epoch"] == 0.75 * stored["epochs"]
+    assert not set(stored["seeds"]) & {0, 1, 2, 1001, 1002}
+    found = rates.target(problems.get("digits-mlp"))
+    assert found.threshold == stored["threshold"]
+    assert (
+        "median over 5 re-runs of the best tuned first-order method, adam with lr 0.03, after 15 of 20" in found.origin
+    )
+    analytic = problems.get("rosenbrock")
+    assert rates.target(analytic) is analytic.target
+
+
+def test_a_baseline_is_what_the_best_method_attains_by_three_quarters_of_the_run(monkeypatch):
+    problem, draw = digits(epochs=4)
+    tries = Tries(problem, shortened(draw, 4), 4)
+    monkeypatch.setattr("quadric.bench.tuning.FIRST_ORDER", ("sgd", "momentum"))
+    monkeypatch.setattr("quadric.bench.tuning.RERUNS", (7, 8, 9))
+    found = baseline(tries, [5])
+    assert found["method"] == "momentum"
+    again = [tries.attained("momentum", seed, found["lr"]) for seed in (7, 8, 9)]
+    assert found["threshold"] == pytest.approx(sorted(again)[1], rel=1e-5)
+    last = [e.train_loss for e in tries.course("momentum", found["lr"], 7) if getattr(e, "epoch", 9) <= 3][-1]
+    assert again[0] == last
+
+
+def test_more_methods_need_a_first_search(monkeypatch):
+    with pytest.raises(ValueError, match="No search was done on digits-mlp yet: leave --methods out"):
+        tune("digits-mlp", ["kfac"], {})

@@ -14,9 +14,9 @@ from quadric.report.directory import OWN, prepare, write_report
 
 def fill(directory, *runs):
     directory.mkdir(exist_ok=True)
-    with Recorder(directory / "records.jsonl", header()) as recorder:
-        for event in (event for events in runs for event in events):
-            recorder.write(event)
+    recorder = Recorder.begin(directory / "records.jsonl", header())
+    for event in (event for events in runs for event in events):
+        recorder.write(event)
     return directory
 
 
@@ -51,7 +51,7 @@ def test_the_html_holds_everything_and_asks_the_network_for_nothing(finished):
     _, table, report = write_report(finished)
     html = report.read_text()
     assert not re.search(r"https?://|<script|<link|@import|url\(", html)
-    assert html.count('src="data:image/png;base64,') == 3
+    assert html.count('src="data:image/png;base64,') == 5
     assert "digits &amp; &lt;tags&gt;" in html
     for row in table.rows:
         for cell in row:

@@ -3,14 +3,14 @@
 from math import inf
 
 from bench.small import header, run
-from quadric.bench.records import Record, assemble
+from quadric.bench.records import gathered
 from quadric.report.summary import Spread, curve, settings, spread, summarise
 
 
 def record(*runs, seeds):
     names = list(dict.fromkeys(events[0].optimizer for events in runs))
     events = [event for run in runs for event in run]
-    return Record(header(names, seeds), [assemble(name, seed, events) for name in names for seed in seeds], None)
+    return gathered(header(names, seeds), events)
 
 
 def test_a_spread_is_the_median_and_the_extremes_of_what_was_measured():

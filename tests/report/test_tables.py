@@ -54,6 +54,19 @@ def test_a_row_has_the_median_and_the_spread(table):
     assert row["seconds to target"] == ("1.50", "1.0 – 2.0")
 
 
+def test_every_seed_has_its_time_to_the_target_and_misses_are_infinite(table):
+    (part,) = table.parts
+    assert part.columns == ["optimiser", "seed 0", "seed 1", "passes to target"]
+    assert cells(part, "curveball")["seed 1"] == ("40", "2.00 s")
+    assert cells(part, "curveball")["passes to target"] == ("30 / 30 / 0", "")
+    assert cells(part, "sgd")["seed 1"] == ("inf", "after 10, 0.500 s")
+    assert cells(part, "wild")["passes to target"] == ("–", "")
+
+
+def test_methods_that_run_as_they_are_come_before_the_tuned_ones(table):
+    assert [row[0].main for row in table.rows] == ["curveball", "adam", "wild", "sgd"]
+
+
 def test_misses_and_divergence_are_shown_as_such(table):
     assert cells(table, "sgd")["steps to target"] == ("missed", "1 of 2 reached it")
     assert cells(table, "wild")["train loss"] == ("diverged", "")
@@ -61,12 +74,12 @@ def test_misses_and_divergence_are_shown_as_such(table):
 
 
 def test_the_settings_are_in_the_row(table):
-    assert cells(table, "sgd")["optimiser"] == ("sgd", "lr 0.1")
-    assert cells(table, "curveball")["optimiser"] == ("curveball", "none set")
+    assert cells(table, "sgd")["optimiser"] == ("sgd", "tuned, lr 0.1")
+    assert cells(table, "curveball")["optimiser"] == ("curveball", "self-tuning")
 
 
 def test_rankings_name_winners_losers_and_those_that_missed(table):
-    assert "Steps to target: curveball 30, adam 60 (2×); not sgd, wild." in table.notes
+    assert "Steps to target: curveball 30, adam 60 (2×); not wild, sgd." in table.notes
     assert "Final test error: adam 0.40 %, curveball 1.40 % (3.5×), sgd 8.00 % (20×); not wild." in table.notes
 
 
@@ -78,7 +91,9 @@ def test_a_near_tie_has_no_factor():
 def test_a_problem_without_errors_has_no_such_columns():
     *looks, end = run("a", 0, [2, 1])
     events = [*(replace(look, train_error=None, test_error=None) for look in looks), end]
-    assert not {"train error", "test error"} & set(result_table(record(events, seeds=(0,))).columns)
+    columns = result_table(record(events, seeds=(0,))).columns
+    assert not {"train error", "test error"} & set(columns)
+    assert "test loss" in columns
 
 
 @pytest.mark.parametrize(("width", "parts"), [(130, 1), (80, 2), (60, 3), (10, 7)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -20,6 +21,7 @@ def describe(device: torch.device) -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "quadric": quadric.__version__,
         "revision": revision(),
+        "code": code(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -41,6 +43,15 @@ def revision() -> str:
         return git(package, "rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def code() -> str:
+    """The beginning of a SHA-256 of the package's sources, which tells apart what git's revision does not."""
+    package = Path(quadric.__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def git(directory: Path, *arguments: str) -> str:

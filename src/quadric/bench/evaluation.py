@@ -11,29 +11,18 @@ from torch import nn
 from quadric.problems import Batch, Instance
 
 
-def train_metrics(instance: Instance) -> tuple[float, float | None]:
-    """Mean loss and error over the instance's training examples, in evaluation mode."""
+def metrics(instance: Instance, batches: Sequence[Batch]) -> tuple[float | None, float | None]:
+    """Mean loss and error over `batches`, in evaluation mode; `None` where the examples or the notion are missing."""
+    if not batches:
+        return None, None
     with evaluation_mode(instance.model):
-        total = sum(float(instance.loss_fn(instance.model(x), y)) * len(x) for x, y in instance.train)
-        return total / examples(instance.train), mean_error(instance, instance.train)
-
-
-def test_error(instance: Instance) -> float | None:
-    """Mean error over the instance's test examples, in evaluation mode; `None` where it has none."""
-    with evaluation_mode(instance.model):
-        return mean_error(instance, instance.test)
-
-
-def mean_error(instance: Instance, batches: Sequence[Batch]) -> float | None:
-    """Mean error over `batches`, `None` where the notion or the examples are missing."""
-    if instance.error is None or not batches:
-        return None
-    return sum(float(instance.error(instance.model(x), y).sum()) for x, y in batches) / examples(batches)
-
-
-def examples(batches: Sequence[Batch]) -> int:
-    """The number of examples."""
-    return sum(len(x) for x, _ in batches)
+        count = loss = wrong = 0.0
+        for x, y in batches:
+            outputs = instance.model(x)
+            count += len(x)
+            loss += float(instance.loss_fn(outputs, y)) * len(x)
+            wrong += float(instance.error(outputs, y).sum()) if instance.error is not None else 0.0
+    return loss / count, None if instance.error is None else wrong / count
 
 
 @contextmanager

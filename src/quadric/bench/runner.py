@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
+from typing import Any, Literal
 
 import torch
 
 from quadric import optim
-from quadric.bench.evaluation import test_error, train_metrics
+from quadric.bench.evaluation import metrics
 from quadric.bench.records import End, Evaluation, Event, Reached, Status
 from quadric.core.errors import ConvergenceError, StepRejected
+from quadric.core.passes import PASSES, Passes
 from quadric.core.randomness import RandomState, replayed
 from quadric.objective import Objective
 from quadric.problems import Batch, Instance, Problem
@@ -22,15 +24,27 @@ from quadric.problems.problem import Draw
 
 QUANTITIES = ("damping", "momentum", "step_size", "predicted_reduction", "actual_reduction", "products")
 WARM_UP_STEPS = 2
+Track = Literal["self-tuning", "tuned"]
+"""Whether a method runs as it is on every problem, or with a setting that was searched for on this one."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An optimiser in a comparison: its name, its hyper-parameters, and where they come from."""
+    """An optimiser in a comparison: its name, its hyper-parameters, where they come from, and the search for them.
+
+    What follows an "@" in the name tells apart two entries of one optimiser: `curveball` and `curveball@tuned`.
+    """
 
     name: str
     hyper: dict[str, float] = field(default_factory=dict)
     origin: str = "defaults"
+    track: Track = "self-tuning"
+    search: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """The optimiser's name in the registry."""
+        return self.name.partition("@")[0]
 
 
 class Stopwatch:
@@ -60,8 +74,9 @@ class Training:
         self.target, self.evaluate_every = problem.target, problem.evaluate_every
         self.instance = instance
         self.objective = Objective(instance.model, instance.loss_fn)
-        self.optimizer = optim.create(entry.name, self.objective, **entry.hyper)
+        self.optimizer = optim.create(entry.method, self.objective, **entry.hyper)
         self.watch = Stopwatch(device)
+        self.passes = Passes()
         self.steps = self.refused = 0
         self.looked = -1
         self.solved = False
@@ -74,7 +89,7 @@ class Training:
             yield from self.look()
         if self.refused:
             reason += f"; {self.refused} of {self.steps} steps were rejected"
-        yield End(self.name, self.seed, status, reason, self.steps, self.watch.seconds)
+        yield End(self.name, self.seed, status, reason, self.steps, self.watch.seconds, asdict(self.passes))
 
     def train(self, epochs: int) -> Generator[Event, None, tuple[Status, str]]:
         """The loop; returns how it ended, and why."""
@@ -98,11 +113,13 @@ class Training:
 
     def step(self, batches: Iterator[Batch]) -> float | None:
         """One timed step on the next batch: its loss, or `None` when there is no batch left."""
+        before = PASSES.now()
         with self.watch:
             batch = next(batches, None)
             if batch is None:
                 return None
             loss = self.optimizer.step(self.objective.on(batch))  # type: ignore[arg-type]  # torch says float
+        self.passes.add_since(before)
         self.steps += 1
         self.refused += self.rejected
         return float(loss)
@@ -115,31 +132,32 @@ class Training:
     def look(self) -> Iterator[Event]:
         """Evaluate, off the clock."""
         self.looked = self.steps
-        train_loss, train_error = train_metrics(self.instance)
-        wrong = test_error(self.instance)
+        train_loss, train_error = metrics(self.instance, self.instance.train)
+        test_loss, test_error = metrics(self.instance, self.instance.test)
         last = getattr(self.optimizer, "last_step", None)
-        quantities = {name: number(getattr(last, name)) for name in QUANTITIES} if last is not None else {}
-        seconds = self.watch.seconds
-        yield Evaluation(
+        seen = Evaluation(
             self.name,
             self.seed,
             self.steps,
             self.steps / self.instance.steps_per_epoch,
-            seconds,
+            self.watch.seconds,
             train_loss,
             train_error,
-            wrong,
-            quantities,
+            test_loss,
+            test_error,
+            asdict(self.passes),
+            {name: number(getattr(last, name)) for name in QUANTITIES} if last is not None else {},
         )
-        for metric, value in {"train_loss": train_loss, "train_error": train_error, "test_error": wrong}.items():
-            yield from self.check(metric, value)
+        yield seen
+        if self.target.metric != "step_loss":
+            yield from self.check(self.target.metric, getattr(seen, self.target.metric))
 
     def check(self, metric: str, value: float | None) -> Iterator[Event]:
         """`Reached`, the first time that `metric` is the target's and `value` is low enough."""
         if self.solved or metric != self.target.metric or value is None or not value <= self.target.threshold:
             return
         self.solved = True
-        yield Reached(self.name, self.seed, self.steps, self.watch.seconds)
+        yield Reached(self.name, self.seed, self.steps, self.watch.seconds, asdict(self.passes))
 
 
 def number(value: object) -> float | None:
@@ -147,8 +165,12 @@ def number(value: object) -> float | None:
     return None if value is None else float(value)  # type: ignore[arg-type]
 
 
-def warm_up(problem: Problem, entries: Sequence[Entry], draw: Draw, device: torch.device) -> None:
-    """Let every optimiser take two steps on a copy that is thrown away: first steps load code and start threads."""
+def warm_up(problem: Problem, entries: Sequence[Entry], draw: Draw, device: torch.device) -> dict[str, float]:
+    """Let every optimiser take two steps on a copy that is thrown away, and say how many seconds each took for them.
+
+    First steps load code, compile kernels and start threads, which no run is charged for.
+    """
+    took = {}
     with replayed(RandomState.seeded(0, device)), warnings.catch_warnings():
         warnings.simplefilter("ignore", StepRejected)
         for entry in entries:
@@ -156,29 +178,57 @@ def warm_up(problem: Problem, entries: Sequence[Entry], draw: Draw, device: torc
             for _ in range(WARM_UP_STEPS):
                 training.step(training.instance.epoch(0))
             list(training.look())
+            took[entry.name] = training.watch.seconds
+    return took
+
+
+@dataclass(frozen=True)
+class Round:
+    """The runs of one seed, which are made together."""
+
+    seed: int
+    entries: list[Entry]
+
+
+def rounds(
+    entries: Sequence[Entry], seeds: Sequence[int], over: Collection[tuple[str, int]] = frozenset()
+) -> list[Round]:
+    """What is to be run, without what is `over`; which optimiser goes first changes from seed to seed."""
+    found = []
+    for position, seed in enumerate(seeds):
+        first = position % len(entries)
+        turn = [entry for entry in (*entries[first:], *entries[:first]) if (entry.name, seed) not in over]
+        if turn:
+            found.append(Round(seed, turn))
+    return found
 
 
 def run(
     problem: Problem, entries: Sequence[Entry], draw: Draw, *, epochs: int, seeds: Sequence[int], device: torch.device
 ) -> Iterator[Event]:
-    """Train every entry with every seed, and yield what happens as it happens.
+    """Train every entry with every seed, and yield what happens as it happens."""
+    for each in rounds(entries, seeds):
+        yield from run_round(problem, each, draw, epochs=epochs, device=device)
 
-    All optimisers advance together, evaluation by evaluation, so that a machine that gets slower or faster does so for
-    all of them; which one goes first changes from seed to seed. Each run has torch's global random numbers to itself.
+
+def run_round(problem: Problem, each: Round, draw: Draw, *, epochs: int, device: torch.device) -> Iterator[Event]:
+    """Train the entries of one round.
+
+    All advance together, evaluation by evaluation, so that a machine that gets slower or faster does so for all of
+    them. Each run has torch's global random numbers to itself.
     """
-    for position, seed in enumerate(seeds):
-        first = position % len(entries)
-        live = [
-            Member(Training(entry, problem, draw(seed), seed, device).events(epochs), RandomState.seeded(seed, device))
-            for entry in (*entries[first:], *entries[:first])
-        ]
-        while live:
-            for member in list(live):
-                event = member.advance()
-                if event is None:
-                    live.remove(member)
-                else:
-                    yield event
+    start = RandomState.seeded(each.seed, device)
+    live = [
+        Member(Training(entry, problem, draw(each.seed), each.seed, device).events(epochs), start)
+        for entry in each.entries
+    ]
+    while live:
+        for member in list(live):
+            event = member.advance()
+            if event is None:
+                live.remove(member)
+            else:
+                yield event
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,34 +15,44 @@ from quadric.cli.options import chosen_device, names_in
 if TYPE_CHECKING:
     import torch
 
-    from quadric.bench.records import Event
-    from quadric.bench.runner import Entry
+    from quadric.bench.records import Event, Header, Record
+    from quadric.bench.runner import Entry, Round
     from quadric.problems import Problem
 
 DEFAULT = "curveball,sgd,momentum,adam"
 
 
 def compare(
-    problem: Annotated[str, typer.Option(help="A problem; `quadric list` shows them.")],
+    problem: Annotated[str, typer.Option(help="One problem or several, with commas; `quadric list` shows them.")],
     out: Annotated[Path, typer.Option(help="Directory for records, figures and report.")],
     optimizers: Annotated[
-        str, typer.Option(help="Names with commas between them; `quadric list` shows them.")
+        str, typer.Option(help="Names with commas; `quadric list` shows them. NAME@tuned: with a searched setting.")
     ] = DEFAULT,
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of a run; the problem's own if left out.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of runs per optimiser, with seeds 0, 1, 2, …")] = 3,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in the same directory.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what is in the directory; more --seeds add runs.")
+    ] = False,
+    mix: Annotated[
+        bool, typer.Option("--mix", help="With --resume: even if code, data or machine differ; the report says so.")
+    ] = False,
     data_dir: Annotated[
         Path | None, typer.Option(help="Directory with data sets; QUADRIC_DATA may name one, too.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; the problem's own if left out.")] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that share the seeds, with one thread each; 1 runs them here.")
+    ] = 1,
 ) -> None:
     """Train a problem with several optimisers, from the same starts on the same batches, and report who got where when.
 
-    Learning rates of first-order optimisers come from a search that is part of the package; the others run as they are.
-    Records are written while it runs: after Ctrl-C the report has all that was done until then.
+    Learning rates of first-order optimisers come from a search that is part of the package; the others run as they are
+    (NAME@tuned gives them a search of the same size). Records are written while it runs: after Ctrl-C the report has
+    all that was done until then, and --resume goes on. Several problems get a directory each, and performance profiles.
 
     [bold]Examples[/bold]
 
@@ -54,32 +64,112 @@ def compare(
     """
     import torch
 
-    from quadric.bench.environment import describe
-    from quadric.bench.records import Header, Recorder
-    from quadric.bench.runner import run, warm_up
-    from quadric.cli.output import console, show
-    from quadric.report.directory import check_free, prepare, write_report
+    from quadric.cli.output import announce
+    from quadric.report.directory import check_free
+    from quadric.report.profile import write_profile
 
-    task, entries, place = chosen(problem, optimizers, device)
-    check_free(out, overwrite)
-    epochs = epochs or task.epochs
-    torch.set_num_threads(threads or task.threads)
-    draw = task.open(data_dir, place)
-    with console().status("warming up"):
-        warm_up(task, entries, draw, place)
-    records = prepare(out, overwrite)
-    header = Header(described(task), [asdict(entry) for entry in entries], epochs, list(range(seeds)), describe(place))
-    interrupted = False
-    with Recorder(records, header) as recorder, live(entries, epochs, seeds) as advance:
-        try:
-            for event in run(task, entries, draw, epochs=epochs, seeds=range(seeds), device=place):
-                recorder.write(event)
-                advance(event)
-        except KeyboardInterrupt:
-            interrupted = True
-    show(*write_report(out)[1:])
-    if interrupted:
-        raise RuntimeError("interrupted; the report has what was done until then.")
+    if overwrite and resume:
+        raise typer.BadParameter("--overwrite and --resume exclude each other.")
+    tasks = [chosen(name, optimizers, device) for name in names(problem, "--problem")]
+    place = tasks[0][2]
+    if workers > 1 and (place.type != "cpu" or (threads or 1) > 1):
+        raise typer.BadParameter("Workers run on the CPU with one thread each.", param_hint="--workers")
+    comparisons = [
+        Comparison(task, entries, out if len(tasks) == 1 else out / task.name, epochs or task.epochs, seeds, data_dir)
+        for task, entries, _ in tasks
+    ]
+    for each in comparisons:
+        check_free(each.out, overwrite or resume)
+    records = []
+    for each in comparisons:
+        torch.set_num_threads(1 if workers > 1 else threads or each.problem.threads)
+        records.append(each.carry_out(place, workers, overwrite, resume, mix))
+    if len(records) > 1:
+        announce(write_profile(out, records))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One problem with its optimisers, and where the results go."""
+
+    problem: Problem
+    entries: list[Entry]
+    out: Path
+    epochs: int
+    seeds: int
+    data_dir: Path | None
+
+    def carry_out(self, place: torch.device, workers: int, overwrite: bool, resume: bool, mix: bool) -> Record:
+        """Run what is not recorded yet, print the table, and return the record.
+
+        Raises RuntimeError after Ctrl-C, when the report of what was done has been printed.
+        """
+        from quadric.bench.continuation import check_alike
+        from quadric.bench.environment import describe
+        from quadric.bench.fingerprint import fingerprint
+        from quadric.bench.records import Header, Recorder, Resumed
+        from quadric.bench.runner import rounds, run_round, warm_up
+        from quadric.bench.workers import Work, share
+        from quadric.cli.output import console, show
+        from quadric.report.directory import RECORDS, prepare, write_report
+
+        draw = self.problem.open(self.data_dir, place)
+        with console().status("warming up"):
+            took = warm_up(self.problem, self.entries, draw, place)
+        environment = {**describe(place), "workers": str(workers), "data": fingerprint(draw(0))}
+        entries = [asdict(entry) for entry in self.entries]
+        seeds = list(range(self.seeds))
+        header = Header(described(self.problem), entries, self.epochs, seeds, environment, took)
+        record = found(self.out, header) if resume else None
+        todo = rounds(self.entries, seeds, record.over if record else ())
+        work = Work(self.problem.name, self.problem.target, self.entries, self.epochs, self.data_dir)
+        events = (
+            share(work, todo, workers)
+            if workers > 1
+            else (e for each in todo for e in run_round(self.problem, each, draw, epochs=self.epochs, device=place))
+        )
+        if record is None:
+            recorder = Recorder.begin(prepare(self.out, overwrite, keep=(RECORDS,)), header)
+        elif todo:
+            if not mix:
+                check_alike(self.out, record, environment)
+            recorder = Recorder.resume(self.out / RECORDS, Resumed(seeds, environment))
+        interrupted = False
+        with live(todo, self.epochs) as advance:
+            try:
+                for event in events:
+                    recorder.write(event)
+                    advance(event)
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                events.close()
+        record, table, report = write_report(self.out)
+        show(table, report)
+        if interrupted:
+            raise RuntimeError("interrupted; the report has what was done until then, and --resume goes on.")
+        return record
+
+
+def found(out: Path, header: Header) -> Record | None:
+    """What is recorded of the same comparison. Raises ValueError where there is another one."""
+    from quadric.bench.continuation import check_same
+    from quadric.bench.records import read
+    from quadric.report.directory import RECORDS
+
+    if not (out / RECORDS).exists():
+        return None
+    record = read(out / RECORDS)
+    check_same(out, record, header)
+    return record
+
+
+def names(text: str, hint: str) -> list[str]:
+    """The names between the commas. Raises typer.BadParameter where there is none, or one is given twice."""
+    found = names_in(text)
+    if not found or len(set(found)) < len(found):
+        raise typer.BadParameter(f"Expected different names, got {text!r}.", param_hint=hint)
+    return found
 
 
 def chosen(problem: str, optimizers: str, device: str) -> tuple[Problem, list[Entry], torch.device]:
@@ -89,21 +179,20 @@ def chosen(problem: str, optimizers: str, device: str) -> tuple[Problem, list[En
         typer.BadParameter: a name that is not known, or given twice, or a device that is not there.
     """
     from quadric import optim, problems
-    from quadric.bench.rates import entry
+    from quadric.bench.rates import entry, target
 
-    names = names_in(optimizers)
+    wanted = names(optimizers, "--optimizers")
     try:
         task = problems.get(problem)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--problem") from error
     try:
-        for name in names:
-            optim.summary(name)
+        for name in wanted:
+            optim.summary(name.partition("@")[0])
+        entries = [entry(problem, name) for name in wanted]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--optimizers") from error
-    if not names or len(set(names)) < len(names):
-        raise typer.BadParameter(f"Expected different names, got {optimizers!r}.", param_hint="--optimizers")
-    return task, [entry(problem, name) for name in names], chosen_device(device)
+    return replace(task, target=target(task)), entries, chosen_device(device)
 
 
 def described(problem: Problem) -> dict[str, Any]:
@@ -124,8 +213,8 @@ def described(problem: Problem) -> dict[str, Any]:
 
 
 @contextmanager
-def live(entries: list[Entry], epochs: int, seeds: int) -> Iterator[Callable[[Event], None]]:
-    """A bar for every optimiser; where the output is not a terminal, a line for every run that ends."""
+def live(rounds: list[Round], epochs: int) -> Iterator[Callable[[Event], None]]:
+    """A bar for every optimiser with something to do; without a terminal, a line for every run that ends."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from quadric.bench.records import End, Evaluation
@@ -134,19 +223,25 @@ def live(entries: list[Entry], epochs: int, seeds: int) -> Iterator[Callable[[Ev
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn()
     with Progress(*columns, console=console(), transient=True) as progress:
-        tasks = {entry.name: progress.add_task(entry.name, total=epochs * seeds, state="") for entry in entries}
+        done: dict[str, dict[int, float]] = {}
+        for each in rounds:
+            for entry in each.entries:
+                done.setdefault(entry.name, {})[each.seed] = 0.0
+        tasks = {name: progress.add_task(name, total=epochs * len(seeds), state="") for name, seeds in done.items()}
 
         def advance(event: Event) -> None:
             if isinstance(event, Evaluation):
+                done[event.optimizer][event.seed] = event.epoch
                 state = f"seed {event.seed}  step {event.step:,}  train loss {shown(event.train_loss, '.4g')}"
                 if event.test_error is not None:
                     state += f"  test error {event.test_error:.1%}"
-                progress.update(tasks[event.optimizer], completed=event.seed * epochs + event.epoch, state=state)
+                progress.update(tasks[event.optimizer], state=state)
             elif isinstance(event, End):
-                progress.update(tasks[event.optimizer], completed=(event.seed + 1) * epochs)
+                done[event.optimizer][event.seed] = epochs
                 if not progress.console.is_terminal:
                     text = f"{event.optimizer}, seed {event.seed}: {event.status} after {number(event.steps, 'step')}"
                     progress.console.print(f"{text} and {event.seconds:.2f} s ({event.reason})", highlight=False)
+            progress.update(tasks[event.optimizer], completed=sum(done[event.optimizer].values()))
 
         yield advance
 

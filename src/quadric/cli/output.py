@@ -21,10 +21,18 @@ def console() -> Console:
 def show(table: ResultTable, report: Path) -> None:
     """Print the table, then where the report is."""
     output = console()
-    output.print(table.title, style="bold", highlight=False, markup=False)
-    for part in for_terminal(table, output.width) if table.rows else ():
-        output.print(part)
-    for note in table.notes:
-        output.print(f"• {note}", highlight=False, markup=False)
-    output.print()
+    for each in (table, *table.parts):
+        output.print(each.title, style="bold", highlight=False, markup=False)
+        for part in for_terminal(each, output.width) if each.rows else ():
+            output.print(part)
+        for note in each.notes:
+            output.print(f"• {note}", highlight=False, markup=False)
+        output.print()
+    if table.verdict:
+        output.print(f"{table.verdict}\n", highlight=False, markup=False)
     output.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def announce(profiles: Path) -> None:
+    """Print where the performance profiles are."""
+    console().print(f"profiles: {profiles}", highlight=False, markup=False, soft_wrap=True)

@@ -33,10 +33,35 @@ def finite(value: Any) -> Any:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path` so that a reader sees the old file or the new one, never a part."""
+    """Put `content` at `path` so that a reader sees the old file or the new one, never a part.
+
+    Where that fails, on a full disk say, the old file stays and nothing else does.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def append(path: Path, content: bytes) -> None:
+    """Put whole lines at the end of `path`: all of `content`, or, where that fails, nothing of it.
+
+    It reaches the operating system before this returns, so that a program that is killed loses none of it.
+    """
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            written = 0
+            while written < len(content):
+                written += file.write(content[written:])
+        except BaseException as error:
+            os.truncate(path, end)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise
 
 
 def mend(path: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from quadric.core.passes import PASSES
 from quadric.core.randomness import RandomState
 from quadric.objective import batch as batches
 from quadric.objective.batch import Batch
@@ -50,6 +51,7 @@ class Closure:
             if weight > 0 and isinstance(outputs, Tensor) and outputs.requires_grad and not loss.requires_grad:
                 raise ValueError(DETACHED)
             if loss.requires_grad and weight > 0:
+                PASSES.backward += 1
                 (loss if len(self.batches) == 1 else loss * weight).backward(inputs=inputs)
             return loss.detach(), weight
 

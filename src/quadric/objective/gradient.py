@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from quadric.core.passes import PASSES
 from quadric.core.randomness import RandomState
 from quadric.objective.batch import Batch
 from quadric.objective.isolation import as_written, twice_differentiable, untouched
@@ -38,6 +39,7 @@ class TapedGradient:
         self.parameters = objective.parameters
         self._tape = tape
         self.loss = attached.detach()
+        PASSES.backward += 1
         with self._tape:
             self._tape.reverse()
             slopes = torch.autograd.grad(attached, self.parameters, allow_unused=True) if attached.requires_grad else ()
@@ -60,6 +62,7 @@ class TapedGradient:
 
     def hessian(self, v: Vector, *, retain: bool = True) -> list[Tensor]:
         """H v."""
+        PASSES.curvature += 1
         pushed = iter(self._tape.jvp(list(zip(self.parameters, v, strict=True))))
         used = {id(p) for p in self._used}
         out = [next(pushed) if id(p) in used else None for p in self.parameters]
@@ -85,6 +88,7 @@ class GradientGraph:
             attached = objective.loss_at(outputs, batch)
             self.weight = objective.weight(outputs, batch)
             self.loss = attached.detach()
+            PASSES.backward += 1
             self._slopes: Sequence[Tensor] = (
                 torch.autograd.grad(
                     attached, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True
@@ -102,6 +106,7 @@ class GradientGraph:
         pairs = [(s, t) for s, t in zip(self._slopes, v, strict=True) if s.requires_grad]
         if not pairs:
             return [torch.zeros_like(p) for p in self.parameters]
+        PASSES.curvature += 1
         with explained(self.objective, self.batch, "second-order"):
             out = torch.autograd.grad(
                 [s for s, _ in pairs],

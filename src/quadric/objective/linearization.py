@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from quadric.core.passes import PASSES
 from quadric.core.randomness import RandomState, replayed
 from quadric.objective.batch import Batch
 from quadric.objective.refusal import explained
@@ -163,6 +164,7 @@ class Linearization:
         """J v, shaped like the outputs."""
         if not self.outputs.requires_grad:
             return torch.zeros_like(self.outputs)
+        PASSES.curvature += 1
         if self.hole is not None:
             return self._jvp_by_double_reverse(v)
         with explained(self.objective, self.batch, "forward-mode"):
@@ -173,6 +175,7 @@ class Linearization:
         """Jᵀ u. With `retain=False` the graph is freed as it goes and this linearisation is spent."""
         if not self.outputs.requires_grad:
             return [torch.zeros_like(p) for p in self.parameters]
+        PASSES.backward += 1
         return list(
             torch.autograd.grad(
                 self.outputs, self.parameters, u, retain_graph=retain, allow_unused=True, materialize_grads=True
@@ -183,6 +186,7 @@ class Linearization:
         """g = Jᵀ ∇ℓ, with what the loss itself holds of the parameters."""
         if not self._attached.requires_grad:
             return [torch.zeros_like(p) for p in self.parameters]
+        PASSES.backward += 1
         return list(
             torch.autograd.grad(
                 self._attached, self.parameters, retain_graph=retain, allow_unused=True, materialize_grads=True
@@ -237,4 +241,5 @@ def pulled_together(
     parameters = parts[0].parameters
     if not roots:
         return [torch.zeros_like(p) for p in parameters]
+    PASSES.backward += 1
     return list(torch.autograd.grad(roots, parameters, seeds, allow_unused=True, materialize_grads=True))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quadric.core.passes import PASSES
 from quadric.core.precision import as_models_run
 from quadric.core.randomness import RandomState
 from quadric.core.space import Space
@@ -124,6 +125,7 @@ class Objective:
         to float32 at least, so that what follows from it is as precise as torch's losses are there.
         """
         self._check_current()
+        PASSES.forward += 1
         with as_models_run(self.parameters[0].device) as mixed:
             outputs = self._predicted(batch)
         if mixed and isinstance(outputs, Tensor) and outputs.is_floating_point():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from quadric.bench.inspection.records import RESULTS, results_in
@@ -12,25 +13,28 @@ from quadric.core.records import write_atomically
 from quadric.report.figures import PICTURES, draw_all
 from quadric.report.html import render
 from quadric.report.inspection.figures import TITLES as INSPECTED
+from quadric.report.sensitivity import NAME as SENSITIVITY
+from quadric.report.sensitivity import draw_sensitivity
 from quadric.report.tables import ResultTable, result_table
 
 RECORDS = "records.jsonl"
 REPORT = "report.html"
 FIGURES = "figures"
 TRAJECTORIES = f"{FIGURES}/trajectories.png"
-OWN = (RECORDS, REPORT, TRAJECTORIES, *(f"{FIGURES}/{name}.png" for name in PICTURES))
+OWN = (RECORDS, REPORT, TRAJECTORIES, *(f"{FIGURES}/{name}.png" for name in (*PICTURES, SENSITIVITY)))
 OTHERS = ("inspection", "trajectories", "figure1", "table1")
 """The kinds of headers beside a comparison's."""
 
 
-def prepare(directory: Path, overwrite: bool) -> Path:
+def prepare(directory: Path, overwrite: bool, keep: Collection[str] = ()) -> Path:
     """Make `directory` ready for a new run; returns the path of its record file.
 
-    With `overwrite`, the files that quadric wrote for an earlier run are removed, and nothing else.
+    With `overwrite`, the files that quadric wrote for an earlier run are removed, without those to `keep`, and
+    nothing else.
 
     Raises what `check_free` does, and PermissionError where the directory cannot be made.
     """
-    for name in check_free(directory, overwrite):
+    for name in set(check_free(directory, overwrite)) - set(keep):
         (directory / name).unlink()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -87,6 +91,20 @@ def is_record(path: Path) -> bool:
     return True
 
 
+def is_comparison(path: Path) -> bool:
+    """Whether `path` begins as the record file of a comparison does."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(len(BEGINNING)) == BEGINNING
+
+
+def problems_in(directory: Path) -> list[Path]:
+    """The directories of a comparison over several problems in the order of their names; none where there is one."""
+    if (directory / RECORDS).exists() or not directory.is_dir():
+        return []
+    found = sorted(each.parent for each in directory.glob(f"*/{RECORDS}") if is_comparison(each))
+    return found if len(found) > 1 else []
+
+
 def write_report(directory: Path) -> tuple[Record, ResultTable, Path]:
     """Draw figures and HTML report from the record file in `directory`; returns record, table and the report's path.
 
@@ -103,6 +121,9 @@ def write_report(directory: Path) -> tuple[Record, ResultTable, Path]:
     if not any(run.evaluations for run in record.runs):
         raise ValueError(f"{records} holds no evaluation yet, so there is nothing to report.")
     table, pictures = result_table(record), draw_all(record)
+    sensitivity = draw_sensitivity(record)
+    if sensitivity is not None:
+        pictures[SENSITIVITY] = sensitivity
     (directory / FIGURES).mkdir(exist_ok=True)
     for name, picture in pictures.items():
         write_atomically(directory / FIGURES / f"{name}.png", picture)

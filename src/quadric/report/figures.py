@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,11 @@ def train_loss(evaluation: Evaluation) -> float | None:
     return evaluation.train_loss
 
 
+def test_loss(evaluation: Evaluation) -> float | None:
+    """The test loss."""
+    return evaluation.test_loss
+
+
 def test_error(evaluation: Evaluation) -> float | None:
     """The test error."""
     return evaluation.test_error
@@ -67,6 +72,7 @@ def quantity(name: str) -> Metric:
 
 PICTURES = {
     "train_loss": [Panel("train loss", train_loss, against, name="train_loss") for against in ("steps", "seconds")],
+    "test_loss": [Panel("test loss", test_loss, against) for against in ("steps", "seconds")],
     "test_error": [Panel("test error", test_error, against, True, "test_error") for against in ("steps", "seconds")],
     "quantities": [
         Panel("damping λ", quantity("damping")),
@@ -76,6 +82,7 @@ PICTURES = {
 }
 TITLES = {
     "train_loss": "Train loss",
+    "test_loss": "Test loss",
     "test_error": "Test error",
     "quantities": "What the optimisers chose for themselves",
 }
@@ -104,10 +111,16 @@ def draw(record: Record, panels: list[Panel]) -> bytes | None:
             finish(axes, panel, record.header.problem["target"])
         figure.suptitle(record.header.problem["name"], x=0.01, ha="left", fontweight="bold")
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7), handlelength=3.2)
+        figure.legend(handles, labels, **below(labels))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=160, metadata={"Software": "quadric"})
     return buffer.getvalue()
+
+
+def below(labels: Sequence[str]) -> dict[str, Any]:
+    """How a legend is put below the axes, with as many columns as there is room for."""
+    room = 140 // (8 + max(map(len, labels)))
+    return {"loc": "outside lower center", "ncols": min(len(labels), room), "handlelength": 3.2}
 
 
 def draw_curve(axes: Axes, points: list[Point], panel: Panel, position: int, label: str) -> None:

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from quadric.bench.records import Record
 from quadric.report.figures import TITLES
+from quadric.report.sensitivity import NAME, TITLE
 from quadric.report.tables import ResultTable
 
 FOLDER = files("quadric.report")
@@ -20,7 +21,10 @@ def render(record: Record, table: ResultTable, pictures: dict[str, bytes]) -> st
     return template.from_string((FOLDER / "report.html.jinja").read_text(encoding="utf-8")).render(
         style=(FOLDER / "report.css").read_text(encoding="utf-8"),
         header=record.header,
+        record=record,
         table=table,
         runs=record.runs,
-        pictures=[(TITLES[name], base64.b64encode(picture).decode()) for name, picture in pictures.items()],
+        pictures=[
+            ({**TITLES, NAME: TITLE}[name], base64.b64encode(picture).decode()) for name, picture in pictures.items()
+        ],
     )

@@ -30,6 +30,7 @@ class Summary:
     """
 
     optimizer: str
+    track: str
     settings: str
     runs: int
     reached: int
@@ -39,6 +40,7 @@ class Summary:
     seconds: Spread | None
     train_loss: Spread | None
     train_error: Spread | None
+    test_loss: Spread | None
     test_error: Spread | None
     steps_to_target: Spread | None
     seconds_to_target: Spread | None
@@ -62,15 +64,15 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 def summarise(record: Record) -> list[Summary]:
     """One summary for each optimiser, in the order of the comparison."""
     return [
-        summary(entry["name"], settings(entry["hyper"]), record.runs_of(entry["name"])) for entry in entries(record)
+        summary(entry["name"], entry["track"], settings(entry["hyper"]), record.runs_of(entry["name"]))
+        for entry in entries(record)
     ]
 
 
 def entries(record: Record) -> list[dict[str, Any]]:
-    """The optimisers that have at least one evaluation."""
-    return [
-        entry for entry in record.header.optimizers if any(run.evaluations for run in record.runs_of(entry["name"]))
-    ]
+    """The optimisers that have at least one evaluation: those that run as they are, then the tuned ones."""
+    begun = [e for e in record.header.optimizers if any(run.evaluations for run in record.runs_of(e["name"]))]
+    return sorted(begun, key=lambda entry: str(entry["track"]))
 
 
 def settings(hyper: dict[str, Any]) -> str:
@@ -79,7 +81,7 @@ def settings(hyper: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in shown.items()) or "none set"
 
 
-def summary(optimizer: str, chosen: str, runs: list[Run]) -> Summary:
+def summary(optimizer: str, track: str, chosen: str, runs: list[Run]) -> Summary:
     """The summary of one optimiser's runs; those that did not begin are left out."""
     runs = [run for run in runs if run.evaluations]
     ended = [run for run in runs if run.status != "diverged"]
@@ -90,6 +92,7 @@ def summary(optimizer: str, chosen: str, runs: list[Run]) -> Summary:
 
     return Summary(
         optimizer=optimizer,
+        track=track,
         settings=chosen,
         runs=len(runs),
         reached=sum(run.reached is not None for run in runs),
@@ -99,6 +102,7 @@ def summary(optimizer: str, chosen: str, runs: list[Run]) -> Summary:
         seconds=last(lambda evaluation: evaluation.seconds),
         train_loss=last(lambda evaluation: evaluation.train_loss),
         train_error=last(lambda evaluation: evaluation.train_error),
+        test_loss=last(lambda evaluation: evaluation.test_loss),
         test_error=last(lambda evaluation: evaluation.test_error),
         steps_to_target=spread(event.step if event else inf for event in tried),
         seconds_to_target=spread(event.seconds if event else inf for event in tried),

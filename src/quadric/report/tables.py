@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
+from statistics import median
 from typing import TYPE_CHECKING
 
-from quadric.bench.records import Record
-from quadric.report.summary import Spread, Summary, summarise
+from quadric.bench.continuation import mixtures
+from quadric.bench.records import Record, Run
+from quadric.report.summary import Spread, Summary, entries, summarise
+from quadric.report.verdict import verdict
 
 Form = Callable[..., str]
 """A number and how many significant digits it deserves, to text."""
@@ -27,12 +30,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Title, column names, one row of cells for each optimiser, and what a reader has to know."""
+    """Title, column names, one row of cells for each optimiser, and what a reader has to know.
+
+    `verdict` is a paragraph on who won; `parts` are tables that belong to this one.
+    """
 
     title: str
     columns: list[str]
     rows: list[list[Cell]]
     notes: list[str]
+    verdict: str = ""
+    parts: list[ResultTable] = field(default_factory=list)
 
 
 def result_table(record: Record) -> ResultTable:
@@ -41,29 +49,66 @@ def result_table(record: Record) -> ResultTable:
     target = header.problem["target"]
     summaries = summarise(record)
     columns: dict[str, Callable[[Summary], Cell]] = {
-        "optimiser": lambda s: Cell(s.optimizer, s.settings),
+        "optimiser": lambda s: Cell(s.optimizer, f"{s.track}, {s.settings}" if s.track == "tuned" else s.track),
         "steps": lambda s: measured(s.steps, count),
         "seconds": lambda s: measured(s.seconds, plain),
         "train loss": lambda s: final(s, s.train_loss, plain),
         "train error": lambda s: final(s, s.train_error, percent),
+        "test loss": lambda s: final(s, s.test_loss, plain),
         "test error": lambda s: final(s, s.test_error, percent),
         "steps to target": lambda s: to_target(s, s.steps_to_target, count),
         "seconds to target": lambda s: to_target(s, s.seconds_to_target, plain),
     }
-    for name in ("train error", "test error"):
+    for name in ("train error", "test loss", "test error"):
         if all(columns[name](s).main == NOT_MEASURED for s in summaries):
             del columns[name]
+    if "test error" in columns:
+        del columns["test loss"]  # it has a figure; both would not fit a terminal
     return ResultTable(
-        title=f"{header.problem['name']}: {number(header.epochs, 'epoch')}, {number(len(header.seeds), 'seed')}",
+        title=f"{header.problem['name']}: {number(header.epochs, 'epoch')}, {number(len(record.seeds), 'seed')}",
         columns=list(columns),
         rows=[[cell(s) for cell in columns.values()] for s in summaries],
         notes=[
             "Median over seeds, below it the lowest and the highest. Seconds are training only, without evaluation.",
             f"Target: {target['text']} ({target['origin']}).",
             *rankings(summaries),
+            *mixtures(record),
             *([f"The record is damaged: {record.damage}."] if record.damage else []),
         ],
+        verdict=verdict(record),
+        parts=[seed_table(record)],
     )
+
+
+def seed_table(record: Record) -> ResultTable:
+    """Steps and seconds to the target of every seed, and the passes through the model that they took."""
+    rows = []
+    for entry in entries(record):
+        runs = record.runs_of(entry["name"])
+        reached = [run.reached for run in runs if run.reached]
+        medians = [
+            f"{median(event.passes.get(kind, 0) for event in reached):,.0f}" for kind in KINDS_OF_PASS if reached
+        ]
+        rows.append([Cell(entry["name"]), *map(first_met, runs), Cell(" / ".join(medians) or NOT_MEASURED)])
+    return ResultTable(
+        title="Time to the target of every seed",
+        columns=["optimiser", *(f"seed {seed}" for seed in record.seeds), "passes to target"],
+        rows=rows,
+        notes=[
+            "Steps, below them seconds; inf: the run ended without reaching the target. Passes through the model: "
+            f"{' / '.join(KINDS_OF_PASS)}, median over the seeds that reached it."
+        ],
+    )
+
+
+KINDS_OF_PASS = ("forward", "backward", "curvature")
+
+
+def first_met(run: Run) -> Cell:
+    """When a run met the target."""
+    if run.reached:
+        return Cell(count(run.reached.step), f"{plain(run.reached.seconds)} s")
+    return Cell("inf", f"after {count(run.end.steps)}, {plain(run.end.seconds)} s") if run.end else Cell(NOT_MEASURED)
 
 
 NOT_MEASURED = "–"

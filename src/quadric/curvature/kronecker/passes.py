@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quadric.core.passes import PASSES
 from quadric.core.randomness import RandomState, Seed
 from quadric.curvature.example_slopes import example_slopes, refuse_coupled
 from quadric.curvature.kronecker.accounts import adds_up, altered, used_outside
@@ -149,6 +150,7 @@ class _Recorded:
         wanted: list[Any] = [*(call.output for call in self.calls), *(parameters[p] for p in positions)]
         pushed: tuple[Tensor | None, ...] = (None,) * len(wanted)
         if outputs.requires_grad and wanted:
+            PASSES.backward += 1
             pushed = torch.autograd.grad(outputs, wanted, r, retain_graph=True, allow_unused=True)
         uses: dict[Layer, list[Use]] = {layer: [] for layer in plan.layers}
         for call, slope in zip(self.calls, pushed, strict=False):
