@@ -2,11 +2,13 @@
 
 import json
 import math
+import random
 import re
 import warnings
 from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -403,3 +405,25 @@ def test_the_summary_tells_what_was_measured():
         "optimiser: lr 0.5",
         "The loss is nan, the norm of its gradient nan.",
     ]
+
+
+def test_generators_of_python_and_numpy_go_on_as_without_it():
+    """A model may draw from those, too."""
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.inner(x) * (1 + random.random() + np.random.rand())
+
+    def drawn(watched):
+        random.seed(0)
+        np.random.seed(0)
+        objective = Objective(Noisy(), nn.CrossEntropyLoss())
+        if watched:
+            Monitor(objective).measure((torch.randn(8, 4), torch.arange(8) % 3))
+        return random.random(), np.random.rand()
+
+    assert drawn(True) == drawn(False)

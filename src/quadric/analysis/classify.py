@@ -202,7 +202,9 @@ def _negative(
     if spectrum.exact or spectrum.lower >= -zero:
         return seen, (seen, seen), 0
     n = hessian.shape[0]
-    found = spectral_density(hessian, threshold=zero or None, seed=seed, progress=progress)
+    found = spectral_density(
+        hessian, threshold=max(zero, torch.finfo(torch.float64).tiny), seed=seed, progress=progress
+    )
     low, high = max(seen, math.floor(n * found.negative.low)), max(seen, math.ceil(n * found.negative.high))
     return min(max(round(n * found.negative.estimate), low), high), (low, high), found.products
 

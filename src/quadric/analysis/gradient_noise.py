@@ -47,29 +47,35 @@ def gradient_noise(objective: Objective, batches: Sequence[Batch], *, seed: Seed
 
         tr Σ ≈ Σ b_k ‖g_k − g‖² / (K − 1),     ‖∇f‖² ≈ ‖g‖² − tr Σ / B,
 
-    both unbiased where examples are independent. Parts count by what the loss's mean divides by (D_k). Dropout draws
-    anew for each part, so its noise is included. BatchNorm in train mode normalises each part by its own statistics, as
-    data-parallel training would: then the numbers are about such training.
+    both unbiased where examples are independent. Parts count by what the loss's mean divides by (D_k); more than 8
+    micro-batches are put together into 8 parts. Dropout draws anew for each part, so its noise is included. BatchNorm
+    in train mode normalises each part by its own statistics, as data-parallel training would: then the numbers are
+    about such training.
 
-    Cost: K ≤ 8 gradients of parts, together one of the whole, and K vectors. The model is left as it was. Raises
-    ValueError where examples do not lie along the first dimension. Reference: McCandlish, Kaplan, Amodei and the OpenAI
-    Dota team (2018), An empirical model of large-batch training, equations 2.9 and A.1 to A.4, with K parts for two
-    batch sizes.
+    Cost: K gradients of parts, together one of the whole, and K < 16 vectors (8 for one batch). The model is left as
+    it was. Raises ValueError where examples do not lie along the first dimension. Reference: McCandlish, Kaplan, Amodei
+    and the OpenAI Dota team (2018), An empirical model of large-batch training, equations 2.9 and A.1 to A.4, with K
+    parts for two batch sizes.
     """
     examples = sum(batch.examples for batch in batches)
     if examples < 2 * LEAST:
         return None
-    gradients, weights = [], []
+    sums: dict[tuple[int, int], Tensor] = {}
+    totals: dict[tuple[int, int], float] = {}
     with untouched(objective.model, RandomState.seeded(seed, objective.space.device)):
-        for batch in batches:
-            for part in _parts(batch, min(math.ceil(PARTS / len(batches)), max(1, batch.examples // 2))):
+        for i, batch in enumerate(batches):
+            several = _parts(batch, min(math.ceil(PARTS / len(batches)), max(1, batch.examples // 2)))
+            for j, part in enumerate(several):
                 local = Linearization(objective, part, taped=False)
                 if local.weight > 0:
-                    gradients.append(objective.space.flatten(local.gradient(retain=False)))
-                    weights.append(local.weight)
+                    group = (i if len(batches) <= PARTS else i * PARTS // len(batches), j)
+                    gradient = objective.space.flatten(local.gradient(retain=False)) * local.weight
+                    sums[group] = sums[group].add_(gradient) if group in sums else gradient
+                    totals[group] = totals.get(group, 0.0) + local.weight
+    weights = list(totals.values())
     if len(weights) < LEAST:
         return None
-    rows = torch.stack(gradients)
+    rows = torch.stack([sums[group] / total for group, total in totals.items()])
     gram = (rows @ rows.T).double().cpu()
     return _of_gram(gram, torch.tensor(weights, dtype=torch.float64), examples)
 

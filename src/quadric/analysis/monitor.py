@@ -16,6 +16,7 @@ from torch import Tensor
 from quadric.analysis.allowance import Allowance, share_of
 from quadric.analysis.measurement import CURVATURES, Measurement, described, look
 from quadric.core.errors import QuadricWarning, unknown_name
+from quadric.core.randomness import generators_kept
 from quadric.core.records import Layout, finite, line, mend, write_atomically
 from quadric.objective.batch import Batch
 from quadric.objective.objective import Objective
@@ -152,14 +153,15 @@ class Monitor:
     def _measure(self, batches: list[Batch], optimizer: Any) -> Measurement:
         self._drain()
         before = self._time.spent
-        seen = look(
-            self.objective,
-            batches,
-            curvature=self.curvature,
-            products=self.products,
-            vector=self._vector,
-            seed=self.seed + self.steps,
-        )
+        with generators_kept():
+            seen = look(
+                self.objective,
+                batches,
+                curvature=self.curvature,
+                products=self.products,
+                vector=self._vector,
+                seed=self.seed + self.steps,
+            )
         self._vector = seen.vector
         spent = self._time.spent
         values = finite({**seen.values, **_said(optimizer)})
@@ -252,4 +254,8 @@ def _said(optimizer: Any) -> dict[str, float | None]:
     last, groups = getattr(optimizer, "last_step", None), getattr(optimizer, "param_groups", None)
     said = {name: getattr(last, name, None) for name in ("damping", "momentum", "step_size")}
     said["lr"] = groups[0].get("lr") if groups else None
-    return {name: None if value is None else float(value) for name, value in said.items()}
+    return {name: float(value) if _is_number(value) else None for name, value in said.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,3 +59,14 @@ def replayed(state: RandomState) -> Iterator[None]:
         yield
     finally:
         outside.restore()
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """After the block Python's and NumPy's global generators are where they were, for models that draw from those."""
+    python, array = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(array)

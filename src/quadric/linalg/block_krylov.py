@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from quadric.linalg.orthonormal import orthonormal
 from quadric.linalg.probes import gaussian, seeded
 from quadric.operators.operator import LinearOperator
 
@@ -42,7 +43,7 @@ def block_krylov(
     values, rotation, captured = torch.empty(0), torch.empty(0), 0.0
     converged = False
     for _ in range(max_blocks):
-        block = _orthonormal(block, basis, generator, operator)
+        block = orthonormal(block, basis, generator, operator.space)
         basis = torch.cat([basis, block], dim=1)
         images = torch.cat([images, operator @ block], dim=1)
         small = (basis.T @ images).double()
@@ -59,22 +60,3 @@ def block_krylov(
             break
         block = images[:, -block.shape[1] :]
     return Dominant(values.to(basis.dtype), basis @ rotation.to(basis.dtype), converged, basis.shape[1])
-
-
-def _orthonormal(block: Tensor, basis: Tensor, generator: torch.Generator, operator: LinearOperator) -> Tensor:
-    """Orthonormal vectors of the block's span outside that of the basis; random ones stand in for what was lost."""
-    room = operator.shape[0] - basis.shape[1]
-    block = block[:, : min(block.shape[1], room)]
-    block = block / block.norm(dim=0).clamp_min(torch.finfo(block.dtype).tiny)
-    for _ in range(2):
-        block = block - basis @ (basis.T @ block)
-        block, triangle = torch.linalg.qr(block)
-        lost = triangle.diagonal().abs() <= 100 * torch.finfo(block.dtype).eps
-        if bool(lost.any()):
-            block = block.clone()
-            block[:, lost] = gaussian(operator.space, int(lost.sum()), generator)
-            block = block - basis @ (basis.T @ block)
-            block, _ = torch.linalg.qr(block)
-    block = block - basis @ (basis.T @ block)
-    block, _ = torch.linalg.qr(block)
-    return block

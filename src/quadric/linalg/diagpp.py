@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from quadric.linalg.orthonormal import orthonormal
 from quadric.linalg.probes import seeded, signs
 from quadric.operators.diagonal import Diagonal
 from quadric.operators.operator import LinearOperator
@@ -34,8 +35,7 @@ class DiagPlusPlus:
         sketch = signs(self.operator.space, min(share, room), self._generator)
         if sketch.shape[1]:
             new = self.operator @ sketch
-            for _ in range(2):
-                new, _ = torch.linalg.qr(new - self._basis @ (self._basis.T @ new))
+            new = orthonormal(new, self._basis, self._generator, self.operator.space)
             self._basis = torch.cat([self._basis, new], dim=1)
             self._images = torch.cat([self._images, self.operator.T @ new], dim=1)
         probes = signs(self.operator.space, share, self._generator)

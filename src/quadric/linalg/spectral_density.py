@@ -112,8 +112,10 @@ def spectral_density(
         goal, products = probes, 0
         while True:
             while len(parts) < goal:
-                parts.append(_quadrature(operator, gaussian(operator.space, 1, generator).squeeze(1), steps))
-                products += int((parts[-1][1] > 0).sum())
+                start = gaussian(operator.space, 1, generator).squeeze(1)
+                values, taken = _quadrature(operator, start, steps)
+                parts.append(values)
+                products += taken
                 reporter.report(f"{products} products, {len(parts)} of {goal} probes")
             nodes, weights = (torch.stack(side) for side in zip(*parts, strict=True))
             found = _built(nodes, weights, n, products, points, width, threshold)
@@ -161,15 +163,16 @@ def _symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
-def _quadrature(operator: LinearOperator, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights [steps] of one probe, ascending; unused ones have weight 0."""
+def _quadrature(operator: LinearOperator, start: Tensor, steps: int) -> tuple[tuple[Tensor, Tensor], int]:
+    """Nodes and weights [steps] of one probe, ascending, unused ones with weight 0; and the products that it took."""
     found = lanczos(operator, start, steps)
     if not bool(torch.isfinite(found.diagonal).all()):
         raise ValueError("A product of the operator is not finite: NaN or infinity in its parameters or data?")
     values, vectors = found.eigh()
     short = steps - values.numel()
     values, weights = values.cpu(), vectors[0].square().cpu()
-    return torch.cat([values, values[-1:].expand(short)]), torch.cat([weights, weights.new_zeros(short)])
+    padded = torch.cat([values, values[-1:].expand(short)]), torch.cat([weights, weights.new_zeros(short)])
+    return padded, values.numel()
 
 
 def _built(
@@ -215,7 +218,7 @@ def _mass(nodes: Tensor, weights: Tensor, low: float, high: float, exact: bool) 
     above_least, above_most = _below(nodes, weights, low)
     least, most = (below_least - above_most).clamp_min(0), below_most - above_least
     root = math.sqrt(nodes.shape[0])
-    middle = (least + most) / 2
+    middle = (weights * ((nodes > low) & (nodes <= high))).sum(1).clamp(least, most)
     return Mass(
         float(middle.mean()),
         float(middle.std()) / root,

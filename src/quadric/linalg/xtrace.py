@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from quadric.linalg.orthonormal import orthonormal
 from quadric.linalg.probes import gaussian, seeded
 from quadric.operators.estimate import Estimate
 from quadric.operators.operator import LinearOperator
@@ -37,8 +38,7 @@ class XTrace:
         probes = gaussian(self.operator.space, min(max(2, products // 2), room), self._generator)
         answers = self.operator @ probes
         new = answers
-        for _ in range(2):
-            new, _ = torch.linalg.qr(new - self._basis @ (self._basis.T @ new))
+        new = orthonormal(new, self._basis, self._generator, self.operator.space)
         self._probes, self._answers = torch.cat([self._probes, probes], 1), torch.cat([self._answers, answers], 1)
         self._basis = torch.cat([self._basis, new], 1)
         self._images = torch.cat([self._images, self.operator @ new], 1)

@@ -296,6 +296,9 @@ def _half_squared_norm(outputs: Tensor, targets: None) -> Tensor:
     return outputs if outputs.dim() == 0 else 0.5 * outputs.square().sum()
 
 
+_half_squared_norm.convex = True  # type: ignore[attr-defined]
+
+
 def _select(model: nn.Module, params: str | Sequence[str] | None) -> tuple[tuple[str, ...], tuple[nn.Parameter, ...]]:
     """Names and tensors of the chosen parameters, in the model's order."""
     named = dict(model.named_parameters())

@@ -24,7 +24,7 @@ from quadric.report.inspection.figures import TITLES, draw_all
 from quadric.report.inspection.tables import inspection_table
 
 F64 = torch.float64
-POINT = Point(0.5, 0.1, 2.0, 1_000, 4, 0.01, {"hessian": 0.02}, 10_000, ["one dropout mask <only>"])
+POINT = Point(0.5, 0.1, 2.0, 1_000, 4, 0.01, {"hessian": 0.02}, 10_000, ["one dropout mask <only>"], True)
 FACTS = {"subject": "net & <tags>", "parameters": 5_000, "seed": 0, "most examples": None}
 
 
@@ -118,10 +118,10 @@ def test_the_sentences_say_what_it_means_and_what_to_beware_of(found):
         "Kind of point: saddle (‖gradient‖ 0.100, 2.0 times its sampling noise; 30 to 60 of 5,000 Hessian eigenvalues "
         "negative).",
         "hessian: eigenvalues 1 to 2 fall from 3.00 to 1.00.",
-        "hessian: gradient descent with lr 0.5 is stable on the quadratic model: the largest eigenvalue is 0.750 times "
-        "the threshold 4.00.",
+        "hessian: gradient descent with lr 0.5 is stable along the sharpest direction of the quadratic model: the "
+        "largest eigenvalue is 0.750 times the threshold 4.00.",
         "ggn: eigenvalues 1 to 2 fall from 4.00 to 2.00 and add up to 50 % of the trace.",
-        "ggn: gradient descent with lr 0.5 diverges along its sharpest direction on the quadratic model: the largest "
+        "ggn: gradient descent with lr 0.5 diverges along the sharpest direction of the quadratic model: the largest "
         "eigenvalue is 2.00 times the threshold 2.00.",
         "one dropout mask <only>",
         "title of ggn-top: it did not converge",
@@ -180,3 +180,14 @@ def test_less_than_everything_has_a_report_too(results, tmp_path):
     table, report = write_report(write(tmp_path, results))
     assert report.exists()
     assert table.title.startswith("net")
+
+
+def test_a_flat_plane_is_drawn_and_a_loss_not_known_to_be_convex_has_no_sign(tmp_path):
+    flat = replace(plane(), slice=replace(plane().slice, losses=torch.full((5, 5), 0.5, dtype=F64)))
+    flat.slice.losses[0, 0] += 1e-16
+    results = {"ggn-density": density(), "ggn-plane-random": flat}
+    directory = write(tmp_path, results)
+    path = directory / "records.jsonl"
+    path.write_text(path.read_text().replace('"convex": true', '"convex": false'))
+    table, _ = write_report(directory)
+    assert [cell.main for cell in table.rows[0]][-2] == "10 – 55 %"

@@ -91,7 +91,7 @@ def plan(subject: Subject, wanted: Wanted, found: Container[str] = ()) -> list[P
         parts.append(_classify(subject))
     if wanted.slices:
         parts.append(_eigenvector_plane(subject, wanted))
-        if any(p.dim() > 1 for p in subject.objective.parameters):
+        if any(p.dim() > 1 and bool(p.any()) for p in subject.objective.parameters):
             parts.append(_random_plane(subject, wanted))
     return parts
 

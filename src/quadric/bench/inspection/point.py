@@ -41,6 +41,8 @@ class Point:
     product_seconds: dict[str, float]
     product_bytes: int | None
     remarks: list[str]
+    convex: bool = False
+    """Whether the loss is known to be convex in the outputs, so that the GGN is positive semi-definite."""
 
     def check_same(self, earlier: Point) -> None:
         """Raise ValueError where the loss or the number of examples is another than it was."""
@@ -95,6 +97,7 @@ def _look(subject: Subject, curvatures: Iterable[str]) -> Point:
         products,
         None if before is None or after is None else max(0, after - before),
         [*subject.remarks, *_random(subject)],
+        subject.objective.loss is not None and subject.objective.loss.convex,
     )
 
 

@@ -24,6 +24,7 @@ class CrossEntropy(Loss):
     """
 
     closed_form = True
+    convex = True
     nonnegative = True
     likelihood = True
     separable = True

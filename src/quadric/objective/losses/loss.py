@@ -20,6 +20,8 @@ class Loss:
     """
 
     closed_form = False
+    convex = False
+    """Whether the loss is known to be convex in the outputs: of a function of one's own, if it has `convex = True`."""
     nonnegative = False
     """Whether the loss is known never to be negative."""
     likelihood = False
@@ -30,6 +32,8 @@ class Loss:
     def __init__(self, function: LossFunction, option: Option) -> None:
         self.function = function
         self.option = option
+        if getattr(function, "convex", False) is True:
+            self.convex = True
 
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
         """The loss as the user's function gives it."""
@@ -91,8 +95,9 @@ def _name(function: Any) -> str:
 
 
 class Elementwise(Loss):
-    """A loss that torch averages over the elements of the outputs."""
+    """A loss that torch averages over the elements of the outputs; torch's are convex in them."""
 
+    convex = True
     separable = True
 
     def normalizer(self, outputs: Any, targets: Any, examples: int) -> float:

@@ -21,6 +21,8 @@ from quadric.report.inspection.tables import curvatures, result
 from quadric.report.tables import plain
 
 SIZE = (10.0, 4.4)
+FLAT = 1e-12
+"""Of the largest loss: a plane that spans less is flat to rounding."""
 DEPTH = 1e-6
 """Densities below this share of the highest are not shown."""
 PLANES = {"plane-eigenvectors": ("v₁", "v₂"), "plane-random": ("r₁", "r₂")}
@@ -134,7 +136,9 @@ def _contours(axes: Axes, plane: SlicePlane, names: tuple[str, str]) -> None:
     across, along = plane.line(0)[0].numpy(), plane.line(1)[0].numpy()
     finite = losses[np.isfinite(losses)]
     low, high = float(finite.min()), float(finite.max())
-    span = high - low or 1.0
+    span = high - low
+    if span <= FLAT * max(abs(low), abs(high)):
+        span = 1.0
     levels = low + span * np.concatenate([[0.0], np.geomspace(1e-2, 1.0, 9)])
     axes.contourf(across, along, losses.T, levels=levels, cmap="Greys_r", alpha=0.45)
     lines = axes.contour(across, along, losses.T, levels=levels[1:-1], colors="black", linewidths=0.7)

@@ -126,7 +126,7 @@ def _smallest(inspection: Inspection, name: str) -> Cell:
     density = result(inspection, f"{name}-density", SpectralDensity)
     if density is None:
         return Cell(NOT_MEASURED)
-    if CURVATURES[name].positive_semidefinite:
+    if _semidefinite(inspection, name):
         return Cell("≥ 0")
     return Cell(plain(float(density.nodes.min())), "" if density.exact else "or below")
 
@@ -140,17 +140,28 @@ def _trace(inspection: Inspection, name: str) -> Cell:
     )
 
 
+def _semidefinite(inspection: Inspection, name: str) -> bool:
+    """Whether a curvature is known to have no negative eigenvalues."""
+    convex = inspection.point is not None and inspection.point.convex
+    return CURVATURES[name].positive_semidefinite or (name == "ggn" and convex)
+
+
 def _share(inspection: Inspection, name: str, which: str) -> Cell:
     """A share of the eigenvalues: from what to what it may be, and below what it is about."""
     density = result(inspection, f"{name}-density", SpectralDensity)
     if density is None:
         return Cell(NOT_MEASURED)
-    if which == "negative" and CURVATURES[name].positive_semidefinite:
+    if which == "negative" and _semidefinite(inspection, name):
         return Cell("none")
     mass: Mass = getattr(density, which)
-    low, high = f"{100 * mass.low:.0f}", f"{100 * mass.high:.0f}"
+    low, high = _percent(mass.low), _percent(mass.high)
     below = f"below −{plain(density.threshold, 2)}" if which == "negative" else f"within {plain(density.threshold, 2)}"
     return Cell(f"{low} %" if low == high else f"{low} – {high} %", below)
+
+
+def _percent(share: float) -> str:
+    """A share in whole per cent; what there is of it is not rounded to none."""
+    return "< 1" if 0 < share < 0.01 else f"{100 * share:.0f}"
 
 
 def _within(value: float, error: float) -> Cell:
@@ -175,7 +186,7 @@ def _of_spectrum(inspection: Inspection, name: str) -> list[str]:
     values = top.eigenvalues
     said = f"{name}: eigenvalues 1 to {len(values)} fall from {plain(float(values[0]))} to {plain(float(values[-1]))}"
     sharp = result(inspection, f"{name}-sharpness", Sharpness)
-    if sharp is not None and sharp.trace.estimate > 0 and CURVATURES[name].positive_semidefinite:
+    if sharp is not None and sharp.trace.estimate > 0 and _semidefinite(inspection, name):
         said += f" and add up to {100 * float(values.sum()) / sharp.trace.estimate:.0f} % of the trace"
     return [said + "."]
 
@@ -185,9 +196,12 @@ def _of_sharpness(inspection: Inspection, name: str) -> list[str]:
     if sharp is None or sharp.ratio is None or sharp.threshold is None:
         return []
     said = [f"{key} {value:g}" for key, value in inspection.findings[f"{name}-sharpness"].settings.items() if value]
-    verdict = "diverges along its sharpest direction" if sharp.ratio > 1 else "is stable"
+    verdict = "diverges" if sharp.ratio > 1 else "is stable"
+    if not sharp.converged or abs(sharp.largest - sharp.threshold) <= sharp.error:
+        verdict = "is within the error of the edge of stability"
     return [
-        f"{name}: gradient descent with {', '.join(said)} {verdict} on the quadratic model: the largest eigenvalue is "
+        f"{name}: gradient descent with {', '.join(said)} {verdict} along the sharpest direction of the quadratic "
+        f"model: the largest eigenvalue is "
         f"{plain(sharp.ratio)} times the threshold {plain(sharp.threshold)}."
     ]
 
