@@ -254,8 +254,10 @@ def _said(optimizer: Any) -> dict[str, float | None]:
     last, groups = getattr(optimizer, "last_step", None), getattr(optimizer, "param_groups", None)
     said = {name: getattr(last, name, None) for name in ("damping", "momentum", "step_size")}
     said["lr"] = groups[0].get("lr") if groups else None
-    return {name: float(value) if _is_number(value) else None for name, value in said.items()}
+    return {name: _number(value) for name, value in said.items()}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)
+def _number(value: Any) -> float | None:
+    """A number or a tensor with one as a float; None for anything else."""
+    single = isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)
+    return float(value) if single else None
