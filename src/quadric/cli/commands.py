@@ -10,6 +10,7 @@ from quadric.cli.list import list_names
 from quadric.cli.paper import paper
 from quadric.cli.report import report
 from quadric.cli.trajectories import trajectories
+from quadric.cli.tune import tune
 
 app = typer.Typer(
     help="quadric: curvature for deep learning. Inspect models, compare optimisers, and redraw what was recorded.",
@@ -22,5 +23,6 @@ app.command("list")(list_names)
 app.command("compare")(compare)
 app.command("inspect")(inspect)
 app.command("trajectories")(trajectories)
+app.command("tune")(tune)
 app.add_typer(paper, name="paper")
 app.command("report")(report)

@@ -152,19 +152,13 @@ def chosen_methods(plane: Plane, optimizers: str | None, settings: list[str]) ->
 
 def setting(text: str) -> tuple[str, str, Any]:
     """Label, hyper-parameter and value of label.name=value; the value is a number, true, false, none, or a word."""
+    from quadric.core.literal import literal
+
     place, equals, value = text.partition("=")
     label, dot, key = place.rpartition(".")
     if not (equals and dot and label and key and value):
         raise typer.BadParameter(f"Expected label.name=value, such as sgd.lr=0.01, got {text!r}.", param_hint="--set")
-    words: dict[str, Any] = {"true": True, "false": False, "none": None}
-    if value.lower() in words:
-        return label, key, words[value.lower()]
-    for kind in (int, float):
-        try:
-            return label, key, kind(value)
-        except ValueError:
-            continue
-    return label, key, value
+    return label, key, literal(value)
 
 
 def numbers(text: str | None, count: int, option: str) -> Any:

@@ -38,17 +38,24 @@ def on_examples(
         test = chunks(split.test_inputs.to(device), split.test_targets.to(device))
 
         def draw(seed: int) -> Instance:
-            def epoch(index: int) -> Iterator[Batch]:
-                order = torch.randperm(len(inputs), generator=stream(seed, "order", index)).to(device)
-                for rows_ in torch.split(order, batch_size):
-                    yield inputs[rows_], targets[rows_]
-
             model = initialised(network, seed).to(device)
+            epoch = shuffled(inputs, targets, batch_size, seed)
             return Instance(model, loss_fn, epoch, ceil(len(inputs) / batch_size), train, test, error)
 
         return draw
 
     return open_
+
+
+def shuffled(inputs: Tensor, targets: Tensor, batch_size: int, seed: int) -> Callable[[int], Iterator[Batch]]:
+    """Epochs of mini-batches; the order of epoch i depends on `seed` and i alone."""
+
+    def epoch(index: int) -> Iterator[Batch]:
+        order = torch.randperm(len(inputs), generator=stream(seed, "order", index)).to(inputs.device)
+        for rows_ in torch.split(order, batch_size):
+            yield inputs[rows_], targets[rows_]
+
+    return epoch
 
 
 def measured_on(train_examples: int | None) -> str:

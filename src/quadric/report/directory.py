@@ -21,8 +21,10 @@ RECORDS = "records.jsonl"
 REPORT = "report.html"
 FIGURES = "figures"
 TRAJECTORIES = f"{FIGURES}/trajectories.png"
-OWN = (RECORDS, REPORT, TRAJECTORIES, *(f"{FIGURES}/{name}.png" for name in (*PICTURES, SENSITIVITY)))
-OTHERS = ("inspection", "trajectories", "figure1", "table1")
+TUNING = f"{FIGURES}/tuning.png"
+STUDY = "study.log"
+OWN = (RECORDS, REPORT, STUDY, TRAJECTORIES, TUNING, *(f"{FIGURES}/{name}.png" for name in (*PICTURES, SENSITIVITY)))
+OTHERS = ("inspection", "trajectories", "figure1", "table1", "tuning")
 """The kinds of headers beside a comparison's."""
 
 

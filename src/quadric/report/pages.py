@@ -1,4 +1,4 @@
-"""The reports of `quadric trajectories` and `quadric paper`: a page with a picture, if there is one, and a table."""
+"""The reports of `quadric trajectories`, `tune` and `paper`: a page with a picture, if there is one, and a table."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from jinja2 import Environment, StrictUndefined
 from quadric.bench import trajectories
 from quadric.bench.journal import header_kind
 from quadric.bench.paper import figure1, table1
+from quadric.bench.search import records as search
 from quadric.core.records import Layout, write_atomically
 from quadric.report import table1 as table1_report
 from quadric.report import trajectories as trajectory_report
-from quadric.report.directory import FIGURES, RECORDS, REPORT, TRAJECTORIES
+from quadric.report import tuning as tuning_report
+from quadric.report.directory import FIGURES, RECORDS, REPORT, TRAJECTORIES, TUNING
 from quadric.report.tables import ResultTable
 
 FOLDER = files("quadric.report")
@@ -42,10 +44,17 @@ def counts(path: Path) -> Contents:
     return header, table1_report.table(blocks), None
 
 
+def settings(path: Path) -> Contents:
+    """What a record of a search holds."""
+    found = search.read(path)
+    return found.header, tuning_report.table(found), tuning_report.draw(found)
+
+
 READERS: dict[str, Callable[[Path], Contents]] = {
     trajectories.LAYOUT.header: ways(trajectories.LAYOUT),
     figure1.LAYOUT.header: ways(figure1.LAYOUT),
     table1.LAYOUT.header: counts,
+    search.LAYOUT.header: settings,
 }
 
 
@@ -61,12 +70,13 @@ def write_report(directory: Path) -> tuple[ResultTable, Path]:
         ValueError: the record file cannot be read, or holds nothing to report yet.
     """
     records, report = directory / RECORDS, directory / REPORT
-    header, table, picture = READERS[header_kind(records)](records)
+    kind = header_kind(records)
+    header, table, picture = READERS[kind](records)
     if not table.rows:
         raise ValueError(f"{records} holds no run yet, so there is nothing to report.")
     if picture is not None:
         (directory / FIGURES).mkdir(exist_ok=True)
-        write_atomically(directory / TRAJECTORIES, picture)
+        write_atomically(directory / (TUNING if kind == search.LAYOUT.header else TRAJECTORIES), picture)
     write_atomically(report, page(table, picture, header["environment"]).encode())
     return table, report
 

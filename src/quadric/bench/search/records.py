@@ -1,0 +1,97 @@
+"""The record of a search: JSON lines, a header, a line for each trial as it finishes, and importances at each end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from quadric.bench.continuation import differences
+from quadric.core.records import Layout
+
+LAYOUT = Layout("tuning", 1, "run it again with --overwrite")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting: the metric at the end of each of its runs, none unless its `status` is "finished"."""
+
+    number: int
+    hyper: dict[str, Any]
+    status: str
+    reason: str
+    seconds: float
+    scores: list[float] = field(default_factory=list)
+
+    @property
+    def value(self) -> float:
+        """The mean over runs."""
+        return fmean(self.scores)
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the mean over runs; `None` for a single one."""
+        return stdev(self.scores) / sqrt(len(self.scores)) if len(self.scores) > 1 else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a record holds. `importance` has a share for each hyper-parameter, and is empty where it is not known."""
+
+    header: dict[str, Any]
+    trials: list[Trial]
+    importance: dict[str, float]
+    damage: str | None = None
+
+    @property
+    def finished(self) -> list[Trial]:
+        """The trials that were judged, the best first."""
+        return sorted((trial for trial in self.trials if trial.scores), key=lambda trial: trial.value)
+
+    @property
+    def equals(self) -> list[Trial]:
+        """The best, and those that the same runs do not tell from it.
+
+        These are the trials whose difference to the best, a mean over runs, is within two of its standard errors. With
+        a single run the best is alone.
+        """
+        best, *others = self.finished
+        return [best, *(trial for trial in others if gap(best, trial) <= 2.0)]
+
+
+def gap(best: Trial, other: Trial) -> float:
+    """The paired difference of two trials in units of its standard error."""
+    pairs = [b - a for a, b in zip(best.scores, other.scores, strict=True)]
+    error = stdev(pairs) / sqrt(len(pairs)) if len(pairs) > 1 else 0.0
+    return fmean(pairs) / error if error > 0 else (0.0 if fmean(pairs) == 0 else float("inf"))
+
+
+def read(path: Path) -> Found:
+    """A record file of a search; a last line that is cut off is left out. Raises ValueError where it cannot be read."""
+    header = LAYOUT.read_header(path, dict)
+    lines, damage = LAYOUT.read_lines(path, made)
+    trials = [each for each in lines if isinstance(each, Trial)]
+    shares = [each for each in lines if isinstance(each, dict)]
+    return Found(header, trials, shares[-1] if shares else {}, damage)
+
+
+def made(values: dict[str, Any]) -> Trial | dict[str, float]:
+    """A line's trial, or its importances."""
+    kind = values.pop("kind")
+    if kind == "importance":
+        return {str(name): float(share) for name, share in values["shares"].items()}
+    if kind != "trial":
+        raise ValueError(f"unknown kind {kind!r}")
+    return Trial(**values)
+
+
+def check_same(place: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise ValueError unless both describe the same search."""
+    differs = differences(old, new)
+    if differs:
+        raise ValueError(
+            f"{place} holds another search: {differs}. Give the options it was begun with, or name another place."
+        )

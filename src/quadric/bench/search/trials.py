@@ -1,0 +1,123 @@
+"""One setting of an optimiser, trained and judged."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import Any, Literal
+
+import torch
+
+from quadric.bench.evaluation import metrics
+from quadric.bench.records import End, Evaluation
+from quadric.bench.runner import WARM_UP_STEPS, Entry, Training, run
+from quadric.bench.search.folds import FIRST_SEED, Judging, held_out, size
+from quadric.problems import Problem, Target
+from quadric.problems.problem import Draw
+
+Metric = Literal["loss", "error"]
+Status = Literal["finished", "pruned", "diverged"]
+Look = Callable[[int, float], bool]
+"""Takes the step and the metric there, within the first run of a setting; whether to give the setting up."""
+ENDLESS = Target("train_loss", -math.inf, "none: a search trains to the end")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched for: settings of `method` on `problem`, trained for `epochs` and judged by `metric`."""
+
+    problem: Problem
+    draw: Draw
+    method: str
+    judging: Judging
+    epochs: int
+    metric: Metric
+    device: torch.device
+
+    def check(self) -> None:
+        """Raise ValueError where the examples do not divide, or the problem has no such metric."""
+        instance = self.draw(FIRST_SEED)
+        self.judging.check(size(instance))
+        if self.metric == "error" and instance.error is None:
+            raise ValueError(f"{self.problem.name} has no notion of an error; use the loss.")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a setting did: the metric at the end of each run, and how it ended. `seconds` include the evaluations."""
+
+    status: Status
+    reason: str
+    seconds: float
+    scores: list[float] = field(default_factory=list)
+
+    @property
+    def value(self) -> float:
+        """The mean over runs."""
+        return fmean(self.scores)
+
+
+def evaluate(task: Task, hyper: dict[str, Any], look: Look) -> Outcome:
+    """Train with these settings, once for each seed and fold, until `look` gives them up or a run diverges."""
+    start = time.perf_counter()
+    try:
+        status, reason, scores = train(task, hyper, look)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch exports it without saying so
+        status, reason, scores = "diverged", str(error), []
+    return Outcome(status, reason, time.perf_counter() - start, scores)
+
+
+def train(task: Task, hyper: dict[str, Any], look: Look) -> tuple[Status, str, list[float]]:
+    """How the runs ended, why, and the metric at the end of each."""
+    scores: list[float] = []
+    for index, (seed, fold) in enumerate(task.judging.runs):
+        draw = held_out(task.draw, task.problem, task.judging, fold)
+        every = max(task.problem.evaluate_every, draw(seed).steps_per_epoch)
+        problem = replace(task.problem, target=ENDLESS, evaluate_every=every)
+        last = math.inf
+        for event in run(
+            problem, [Entry(task.method, hyper)], draw, epochs=task.epochs, seeds=[seed], device=task.device
+        ):
+            if isinstance(event, Evaluation):
+                last = measured(event, task)
+                if index == 0 and event.step and math.isfinite(last) and look(event.step, last):
+                    reason = f"{task.metric} {last:.4g} after {event.step} steps, worse than the median of others there"
+                    return "pruned", reason, []
+            elif isinstance(event, End) and (event.status == "diverged" or not math.isfinite(last)):
+                reason = event.reason if event.status == "diverged" else f"the {task.metric} at the end is {last}"
+                return "diverged", reason, []
+        scores.append(last)
+    return "finished", "all runs done", scores
+
+
+def measured(event: Evaluation, task: Task) -> float:
+    """The metric on what the setting is judged on; infinite where it is not a number."""
+    where = "test" if task.judging.folds or task.judging.holdout else "train"
+    value = getattr(event, f"{where}_{task.metric}")
+    return math.inf if value is None or math.isnan(value) else float(value)
+
+
+def estimate(task: Task, hyper: dict[str, Any]) -> float:
+    """Seconds that one setting takes, from a step and an evaluation that are thrown away.
+
+    Raises what the optimiser raises where it does not take these settings.
+    """
+    seed, fold = task.judging.runs[0]
+    instance = held_out(task.draw, task.problem, task.judging, fold)(seed)
+    training = Training(Entry(task.method, hyper), task.problem, instance, seed, task.device)
+    batches = instance.epoch(0)
+    seconds = 0.0
+    for _ in range(WARM_UP_STEPS):
+        before = training.watch.seconds
+        if training.step(batches) is None:
+            training.step(instance.epoch(0))
+        seconds = training.watch.seconds - before
+    start = time.perf_counter()
+    metrics(instance, instance.train)
+    metrics(instance, instance.test)
+    looking = time.perf_counter() - start
+    each = task.epochs * (instance.steps_per_epoch * seconds + looking)
+    return each * len(task.judging.runs)
