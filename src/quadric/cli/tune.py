@@ -113,7 +113,7 @@ def tune(
     signature = {
         "problem": task.problem.name,
         "optimiser": task.method,
-        "space": {each.name: str(each) for each in dimensions},
+        "space": ", ".join(f"{each.name}={each}" for each in dimensions),
         "judged by": str(task.judging),
         "metric": task.metric,
         "epochs": task.epochs,

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from quadric.bench.search.records import Found, Trial
-from quadric.bench.search.space import Range, parse
+from quadric.bench.search.space import Dimension, Range, parse
 from quadric.report.figures import STYLE
 from quadric.report.tables import Cell, ResultTable, plain
 
@@ -26,7 +26,7 @@ EDGE = 0.02
 def table(found: Found) -> ResultTable:
     """The best trials; the notes say how sure the best is, which hyper-parameters matter, and how to use it."""
     search, finished = found.header["search"], found.finished
-    names = list(search["space"])
+    names = [each.name for each in parse(search["space"])]
     title = f"{search['optimiser']} on {search['problem']}: {len(found.trials)} trials"
     return ResultTable(
         title,
@@ -56,8 +56,11 @@ def notes(found: Found) -> list[str]:
         *edges(found),
     ]
     if best.error is not None and len(found.finished) > 1:
-        lines.insert(1, f"{alike(found)} of {len(found.finished)} finished trials are within two standard errors of it")
-        lines[1] += " (of the paired differences)" + reach(found) + "."
+        lines.insert(
+            1,
+            f"Of the {len(found.finished) - 1} other finished trials {len(found.equals) - 1} can't be told from it "
+            f"(paired t-test over the runs, 5 %; folds share training examples, so it finds too many){reach(found)}.",
+        )
     if len(found.importance) > 1:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in found.importance.items())
         lines.append(f"Importance (share of the variance, functional ANOVA over the finished trials): {shares}.")
@@ -70,13 +73,8 @@ def notes(found: Found) -> list[str]:
     return lines + ([f"The record is damaged: {found.damage}."] if found.damage else [])
 
 
-def alike(found: Found) -> int:
-    """How many finished trials besides the best can't be told from it."""
-    return len(found.equals) - 1
-
-
 def reach(found: Found) -> str:
-    """The values that trials as good as the best have."""
+    """The values of the best and of what can't be told from it."""
     ranges = []
     for each in searched(found):
         values = [trial.hyper[each.name] for trial in found.equals]
@@ -98,10 +96,9 @@ def at_end(each: Range, value: float) -> bool:
     return not EDGE < share < 1 - EDGE
 
 
-def searched(found: Found) -> list[Any]:
+def searched(found: Found) -> list[Dimension]:
     """The parts of the space that have more than one value."""
-    space = parse(",".join(f"{name}={text}" for name, text in found.header["search"]["space"].items()))
-    return [each for each in space if len(each.ends) > 1]
+    return [each for each in parse(found.header["search"]["space"]) if len(each.ends) > 1]
 
 
 def code(found: Found) -> str:
@@ -146,7 +143,7 @@ def draw(found: Found) -> bytes | None:
     return buffer.getvalue()
 
 
-def draw_values(axes: Axes, found: Found, each: Any) -> None:
+def draw_values(axes: Axes, found: Found, each: Dimension) -> None:
     """Every trial at its value of one hyper-parameter; those that were given up are crosses at the top.
 
     Marks differ in shape and in grey, and not in colour alone.

@@ -43,11 +43,10 @@ class Judging:
     def check(self, examples: int) -> None:
         """Raise ValueError where so many examples cannot be divided in this way."""
         if self.folds > examples:
-            raise ValueError(
-                f"There are {self.folds} folds and {examples} training examples: use at most {examples} folds, or none."
-            )
+            fewer = f"use at most {examples} folds, or none" if examples > 1 else "use none, and the train loss judges"
+            raise ValueError(f"There are {self.folds} folds and {examples} training example(s): {fewer}.")
         if self.holdout and not 1 <= round(self.holdout * examples) < examples:
-            raise ValueError(f"A share of {self.holdout:g} of {examples} training examples leaves one side empty.")
+            raise ValueError(f"A share of {self.holdout:g} of {examples} training example(s) leaves one side empty.")
 
 
 def size(instance: Instance) -> int:

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from scipy.special import stdtrit
+
 from quadric.bench.continuation import differences
 from quadric.core.records import Layout
 
@@ -53,20 +55,17 @@ class Found:
 
     @property
     def equals(self) -> list[Trial]:
-        """The best, and those that the same runs do not tell from it.
-
-        These are the trials whose difference to the best, a mean over runs, is within two of its standard errors. With
-        a single run the best is alone.
-        """
+        """The best, and those that the same runs do not tell from it; with a single run the best is alone."""
         best, *others = self.finished
-        return [best, *(trial for trial in others if gap(best, trial) <= 2.0)]
+        return [best, *(trial for trial in others if not worse(trial, best))]
 
 
-def gap(best: Trial, other: Trial) -> float:
-    """The paired difference of two trials in units of its standard error."""
-    pairs = [b - a for a, b in zip(best.scores, other.scores, strict=True)]
-    error = stdev(pairs) / sqrt(len(pairs)) if len(pairs) > 1 else 0.0
-    return fmean(pairs) / error if error > 0 else (0.0 if fmean(pairs) == 0 else float("inf"))
+def worse(trial: Trial, best: Trial) -> bool:
+    """Whether a paired t-test over the runs, at the 5 % level for both sides together, tells `trial` from `best`."""
+    gaps = [b - a for a, b in zip(best.scores, trial.scores, strict=True)]
+    if len(gaps) < 2:
+        return fmean(gaps) > 0
+    return fmean(gaps) > float(stdtrit(len(gaps) - 1, 0.975)) * stdev(gaps) / sqrt(len(gaps))
 
 
 def read(path: Path) -> Found:
