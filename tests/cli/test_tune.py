@@ -5,6 +5,7 @@ import json
 import pytest
 
 from quadric.bench.search import study
+from quadric.report.directory import STUDY
 
 LR = "lr=log:1e-3:1"
 
@@ -65,7 +66,7 @@ def test_machines_share_a_study(tune, tmp_path):
     status, output, _ = tune(*shared, "--trials", 3, "--seed", 1, out=tmp_path / "other")
     assert status == 0
     assert "3 trials" in output
-    assert not (tmp_path / "other" / "study.log").exists()
+    assert not (tmp_path / "other" / STUDY).exists()
     status, _, error = tune(*shared, "--trials", 3, out=tmp_path / "third", optimizer="adam")
     assert status == 1
     assert "optimiser was sgd and is adam" in error

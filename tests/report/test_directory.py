@@ -9,7 +9,7 @@ from PIL import Image
 from bench.small import header, run
 from quadric.bench.records import Recorder
 from quadric.report import figures
-from quadric.report.directory import OWN, prepare, write_report
+from quadric.report.directory import OWN, STUDY, TRAJECTORIES, TUNING, prepare, write_report
 
 
 def fill(directory, *runs):
@@ -40,7 +40,7 @@ def contents(directory):
 def test_a_report_has_its_files_and_redraws_to_the_same_bytes(finished):
     write_report(finished)
     first = contents(finished)
-    assert set(first) == set(OWN) - {"figures/trajectories.png"}
+    assert set(first) == set(OWN) - {STUDY, TRAJECTORIES, TUNING}
     for name in set(first) - {"records.jsonl"}:
         (finished / name).unlink()
     write_report(finished)

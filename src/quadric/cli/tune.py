@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TRIALS = 30
 HOLDOUT = 0.2
+SEEDS = 3
+"""Without folds, so that the spread of a setting is known."""
 
 
 def tune(
@@ -52,7 +54,12 @@ def tune(
             "the problem has test examples, else the train loss judges."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Starting weights that each setting is judged with.")] = 1,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help=f"Starting weights that each setting is judged with; {SEEDS}, or 1 with folds, if left out."
+        ),
+    ] = None,
     metric: Annotated[Literal["loss", "error"], typer.Option(help="What is to be small at the end of a run.")] = "loss",
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of a run; the problem's own if left out.")] = None,
     study: Annotated[
@@ -155,7 +162,7 @@ def chosen_task(
     epochs: int | None,
     folds: int | None,
     holdout: float | None,
-    seeds: int,
+    seeds: int | None,
     metric: Literal["loss", "error"],
     data_dir: Path | None,
     device: torch.device,
@@ -184,7 +191,7 @@ def chosen_task(
     draw = known.open(data_dir, device)
     if folds is None and holdout is None and draw(FIRST_SEED).test:
         holdout = HOLDOUT
-    judging = Judging(folds or 0, holdout or 0.0, seeds)
+    judging = Judging(folds or 0, holdout or 0.0, seeds or (1 if folds else SEEDS))
     task = Task(known, without_test(draw), optimizer, judging, epochs or known.epochs, metric, device)
     try:
         task.check()

@@ -22,7 +22,7 @@ REPORT = "report.html"
 FIGURES = "figures"
 TRAJECTORIES = f"{FIGURES}/trajectories.png"
 TUNING = f"{FIGURES}/tuning.png"
-STUDY = "study.log"
+STUDY = "quadric-study.log"
 OWN = (RECORDS, REPORT, STUDY, TRAJECTORIES, TUNING, *(f"{FIGURES}/{name}.png" for name in (*PICTURES, SENSITIVITY)))
 OTHERS = ("inspection", "trajectories", "figure1", "table1", "tuning")
 """The kinds of headers beside a comparison's."""

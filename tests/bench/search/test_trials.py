@@ -95,6 +95,14 @@ def test_an_estimate_counts_runs_and_epochs():
         estimate(task(), {"rl": 0.1})
 
 
+def test_a_step_that_fails_is_no_reason_to_refuse_a_setting(monkeypatch):
+    def broken(*_):
+        raise torch.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(trials.Training, "step", broken)
+    assert estimate(task(), {"lr": 0.1}) == 0.0
+
+
 def test_what_cannot_be_judged():
     with pytest.raises(ValueError, match="linear-regression has no notion of an error; use the loss"):
         task(Judging(), "linear-regression", metric="error").check()

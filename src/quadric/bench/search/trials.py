@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -15,6 +16,7 @@ from quadric.bench.evaluation import metrics
 from quadric.bench.records import End, Evaluation
 from quadric.bench.runner import WARM_UP_STEPS, Entry, Training, run
 from quadric.bench.search.folds import FIRST_SEED, Judging, held_out, size
+from quadric.core.errors import ConvergenceError, StepRejected
 from quadric.problems import Problem, Target
 from quadric.problems.problem import Draw
 
@@ -22,6 +24,7 @@ Metric = Literal["loss", "error"]
 Status = Literal["finished", "pruned", "diverged"]
 Look = Callable[[int, float], bool]
 """Takes the step and the metric there, within the first run of a setting; whether to give the setting up."""
+LinAlgError: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # exported in silence
 ENDLESS = Target("train_loss", -math.inf, "none: a search trains to the end")
 
 
@@ -65,7 +68,7 @@ def evaluate(task: Task, hyper: dict[str, Any], look: Look) -> Outcome:
     start = time.perf_counter()
     try:
         status, reason, scores = train(task, hyper, look)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch exports it without saying so
+    except LinAlgError as error:
         status, reason, scores = "diverged", str(error), []
     return Outcome(status, reason, time.perf_counter() - start, scores)
 
@@ -101,20 +104,23 @@ def measured(event: Evaluation, task: Task) -> float:
 
 
 def estimate(task: Task, hyper: dict[str, Any]) -> float:
-    """Seconds that one setting takes, from a step and an evaluation that are thrown away.
+    """Seconds that one setting takes, from a step and an evaluation that are thrown away; 0 where the step fails.
 
     Raises what the optimiser raises where it does not take these settings.
     """
     seed, fold = task.judging.runs[0]
     instance = held_out(task.draw, task.problem, task.judging, fold)(seed)
     training = Training(Entry(task.method, hyper), task.problem, instance, seed, task.device)
-    batches = instance.epoch(0)
     seconds = 0.0
-    for _ in range(WARM_UP_STEPS):
-        before = training.watch.seconds
-        if training.step(batches) is None:
-            training.step(instance.epoch(0))
-        seconds = training.watch.seconds - before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StepRejected)
+        for _ in range(WARM_UP_STEPS):
+            before = training.watch.seconds
+            try:
+                training.step(instance.epoch(0))
+            except (ConvergenceError, LinAlgError):
+                return 0.0
+            seconds = training.watch.seconds - before
     start = time.perf_counter()
     metrics(instance, instance.train)
     metrics(instance, instance.test)
