@@ -48,13 +48,13 @@ def test_what_the_notes_say():
     assert "Of the 2 other finished trials 1 can't be told from it" in text
     assert "damping from 0.01 to 0.02" in text
     assert "functional ANOVA over the finished trials): damping 80%, structure 20%." in text
-    assert "1 of 5 trials were pruned. 1 of 5 trials have diverged." in text
+    assert "Pruned: 1 of 5 trials. Diverged: 1 of 5 trials." in text
     assert "lies at an end" not in text
 
 
 def test_the_line_that_uses_it():
     line = code(FOUND)
-    assert line == ("quadric.optim.create(\"newton\", objective, damping=0.01, structure='full', curvature='ggn')")
+    assert line == 'quadric.optim.create("newton", objective, damping=0.01, structure="full", curvature="ggn")'
     assert table(FOUND).verdict == f"Use it: {line}"
 
 

@@ -130,8 +130,8 @@ def tune(
     seconds = check_settings(task, dimensions)
     if budget is not None and budget < seconds:
         raise typer.BadParameter(
-            f"One trial takes about {seconds:.3g} s ({task.epochs} epochs, {len(task.judging.runs)} runs), more than "
-            f"{budget:g} s: raise the budget, or lower --epochs, --folds or --seeds.",
+            f"One trial takes up to about {seconds:.3g} s ({task.epochs} epochs × {len(task.judging.runs)} runs), "
+            f"more than {budget:g} s: raise the budget, or lower --epochs, --folds or --seeds.",
             param_hint="--budget",
         )
     header = {"search": signature, "environment": describe(place)}
@@ -141,7 +141,7 @@ def tune(
         mine = Study(str(out / STUDY), study_name, signature, dimensions, seed)
         mine.release()
     searching = shared or mine
-    searching.choose(search, dimensions, points)
+    searching.choose(search, points)
     wanted = TRIALS if trials is None and budget is None and search != "grid" else trials
     carry_out(searching, task, out, run(searching, task, trials=wanted, budget=budget, grid=search == "grid"))
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from quadric.bench.search.records import Found, Trial
 from quadric.bench.search.space import Dimension, Range, parse
 from quadric.report.figures import STYLE
-from quadric.report.tables import Cell, ResultTable, plain
+from quadric.report.tables import Cell, ResultTable, number, plain
 
 ROWS = 10
 """Trials in the table."""
@@ -27,7 +27,7 @@ def table(found: Found) -> ResultTable:
     """The best trials; the notes say how sure the best is, which hyper-parameters matter, and how to use it."""
     search, finished = found.header["search"], found.finished
     names = [each.name for each in parse(search["space"])]
-    title = f"{search['optimiser']} on {search['problem']}: {len(found.trials)} trials"
+    title = f"{search['optimiser']} on {search['problem']}: {number(len(found.trials), 'trial')}"
     return ResultTable(
         title,
         ["trial", *names, f"{search['metric']}", "seconds"],
@@ -59,7 +59,7 @@ def notes(found: Found) -> list[str]:
         lines.insert(
             1,
             f"Of the {len(found.finished) - 1} other finished trials {len(found.equals) - 1} can't be told from it "
-            f"(paired t-test over the runs, 5 %; folds share training examples, so it finds too many){reach(found)}.",
+            f"(paired t-test over the runs, 5 %){reach(found)}.",
         )
     if len(found.importance) > 1:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in found.importance.items())
@@ -69,7 +69,7 @@ def notes(found: Found) -> list[str]:
     for status in ("pruned", "diverged"):
         count = sum(trial.status == status for trial in found.trials)
         if count:
-            lines.append(f"{count} of {len(found.trials)} trials {'were' if status == 'pruned' else 'have'} {status}.")
+            lines.append(f"{status.capitalize()}: {count} of {len(found.trials)} trials.")
     return lines + ([f"The record is damaged: {found.damage}."] if found.damage else [])
 
 
@@ -104,8 +104,13 @@ def searched(found: Found) -> list[Dimension]:
 def code(found: Found) -> str:
     """The line of Python that makes the optimiser with the best settings."""
     hyper = found.finished[0].hyper
-    settings = "".join(f", {name}={value!r}" for name, value in hyper.items())
+    settings = "".join(f", {name}={python(value)}" for name, value in hyper.items())
     return f'quadric.optim.create("{found.header["search"]["optimiser"]}", objective{settings})'
+
+
+def python(value: Any) -> str:
+    """A value as it is written in Python."""
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def shown(value: Any) -> str:

@@ -67,6 +67,13 @@ def test_extremes_have_every_end_and_choice():
     ]
 
 
+def test_numbers_people_can_copy():
+    assert Range("x", 0.0, 1.0).rounded(0.123456) == 0.1235
+    assert Range("x", 0.1, 0.12345).rounded(0.12345) == 0.12345
+    assert Range("x", 1.0, 99999.0, whole=True).rounded(12345) == 12345
+    assert Choice("x", (0.123456, None)).rounded(0.123456) == 0.123456
+
+
 def test_where_a_value_lies():
     assert Range("x", 1e-4, 1.0, log=True).share(1e-2) == pytest.approx(0.5)
     assert Range("x", 2.0, 4.0).share(3.0) == 0.5

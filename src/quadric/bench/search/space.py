@@ -32,6 +32,10 @@ class Range:
         """The lowest and the highest value."""
         return [int(self.low), int(self.high)] if self.whole else [self.low, self.high]
 
+    def rounded(self, value: float) -> float:
+        """The number of four digits next to a value, within the range."""
+        return value if self.whole else min(max(float(f"{value:.4g}"), self.low), self.high)
+
     def share(self, value: float) -> float:
         """Where a value lies: 0 at the low end, 1 at the high one."""
         if self.log:
@@ -42,12 +46,12 @@ class Range:
         """`count` evenly spaced values from end to end; fewer where there are not so many whole numbers."""
         shares = [i / (count - 1) for i in range(count)]
         if self.log:
-            inner = [float(f"{self.low * (self.high / self.low) ** share:.6g}") for share in shares[1:-1]]
+            inner = [self.low * (self.high / self.low) ** share for share in shares[1:-1]]
         else:
-            inner = [float(f"{self.low + share * (self.high - self.low):.6g}") for share in shares[1:-1]]
+            inner = [self.low + share * (self.high - self.low) for share in shares[1:-1]]
         if self.whole:
             return list(dict.fromkeys([int(self.low), *(round(value) for value in inner), int(self.high)]))
-        return [self.low, *inner, self.high]
+        return [self.low, *map(self.rounded, inner), self.high]
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class Choice:
     def ends(self) -> list[Literal]:
         """Every value."""
         return list(self.values)
+
+    def rounded(self, value: Literal) -> Literal:
+        """The value itself."""
+        return value
 
     def points(self, count: int) -> list[Literal]:
         """Every value, whatever `count` is."""

@@ -44,6 +44,7 @@ class Study:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space = space
         self.distributions = {each.name: distribution(each) for each in space}
         self.study = optuna.create_study(
             storage=storage(place), study_name=name, pruner=optuna.pruners.MedianPruner(), load_if_exists=True
@@ -55,7 +56,7 @@ class Study:
         self.study.set_user_attr(SIGNATURE, signature)
         self.seed = seed + len(self.study.trials)
 
-    def choose(self, method: Method, space: list[Dimension], points: int) -> None:
+    def choose(self, method: Method, points: int) -> None:
         """How settings are chosen from now on; what of a grid was not tried yet is queued."""
         import optuna
 
@@ -67,7 +68,7 @@ class Study:
                 for trial in self.study.trials
                 if trial.state != optuna.trial.TrialState.FAIL
             ]
-            for hyper in grid(space, points):
+            for hyper in grid(self.space, points):
                 if hyper not in tried:
                     self.study.enqueue_trial(hyper)
 
@@ -89,10 +90,14 @@ class Study:
     def trials(self) -> list[Trial]:
         """Every trial that ended, by whomever."""
         return [
-            Trial(trial.number, dict(trial.params), **trial.user_attrs[OUTCOME])
+            Trial(trial.number, self.settings(trial.params), **trial.user_attrs[OUTCOME])
             for trial in self.study.get_trials(deepcopy=False)
             if trial.state.is_finished() and OUTCOME in trial.user_attrs
         ]
+
+    def settings(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The settings that optuna's parameters stand for: numbers of four digits, which people can copy."""
+        return {each.name: each.rounded(params[each.name]) for each in self.space}
 
     def attempt(self, task: Task) -> Outcome:
         """Try the next setting. After Ctrl-C, or where the optimiser refuses it, the study knows that it failed."""
@@ -105,7 +110,7 @@ class Study:
             return trial.should_prune()
 
         try:
-            outcome = evaluate(task, trial.params, hopeless)
+            outcome = evaluate(task, self.settings(trial.params), hopeless)
         except BaseException:
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
             raise
