@@ -50,9 +50,10 @@ def notes(found: Found) -> list[str]:
     spread = "one run a setting, so its spread is not known: --folds or --seeds tell"
     if best.error is not None:
         spread = f"± {plain(best.error)} (standard error over {len(best.scores)} runs)"
+    unseen = "" if on_train(found) else "; the search has not seen the test examples"
     lines = [
-        f"Best: {search['metric']} {plain(best.value)}, {spread}. Judged by {search['judged by']}; the search has not "
-        "seen the test examples. The best of many looks better than it is.",
+        f"Best: {search['metric']} {plain(best.value)}, {spread}. Judged by {search['judged by']}{unseen}. "
+        "The best of many looks better than it is.",
         *edges(found),
     ]
     if best.error is not None and len(found.finished) > 1:
@@ -71,6 +72,11 @@ def notes(found: Found) -> list[str]:
         if count:
             lines.append(f"{status.capitalize()}: {count} of {len(found.trials)} trials.")
     return lines + ([f"The record is damaged: {found.damage}."] if found.damage else [])
+
+
+def on_train(found: Found) -> bool:
+    """Whether the settings were judged on what they were trained on."""
+    return str(found.header["search"]["judged by"]).startswith("train")
 
 
 def reach(found: Found) -> str:
@@ -130,7 +136,7 @@ def draw(found: Found) -> bytes | None:
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, each in zip(panels, dimensions, strict=False):
             draw_values(axes, found, each)
-            axes.set_ylabel(f"{search['metric']}, {'train' if search['judged by'].startswith('train') else 'held out'}")
+            axes.set_ylabel(f"{search['metric']}, {'train' if on_train(found) else 'held out'}")
         if len(found.importance) > 1:
             axes = panels[len(dimensions)]
             bars = list(found.importance.items())[::-1]

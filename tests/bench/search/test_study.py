@@ -153,6 +153,14 @@ def test_the_hyper_parameter_that_matters_is_named(tmp_path, valley, task):
     assert sum(shares.values()) == pytest.approx(1)
 
 
+def test_no_importances_without_variance(tmp_path, task, monkeypatch):
+    values = iter([1.0, 1.0 + 1e-15, 1.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(module, "evaluate", lambda *_: Outcome("finished", "", 0.0, [next(values)]))
+    study = opened(tmp_path / "log", method="random")
+    go(study, task, trials=6)
+    assert study.importance() == {}
+
+
 def test_bad_trials_are_pruned(tmp_path, task, monkeypatch):
     values = iter([1.0, 1.1, 0.9, 1.2, 1.0, 50.0])
 

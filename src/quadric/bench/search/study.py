@@ -135,7 +135,10 @@ class Study:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-            return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+            try:
+                return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+            except RuntimeError:  # the forest sees no variance
+                return {}
 
 
 def run(study: Study, task: Task, *, trials: int | None, budget: float | None, grid: bool) -> Iterator[Outcome]:

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import fmean
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from quadric.bench.records import End, Evaluation
 from quadric.bench.runner import WARM_UP_STEPS, Entry, Training, run
 from quadric.bench.search.folds import FIRST_SEED, Judging, held_out, size
 from quadric.core.errors import ConvergenceError, StepRejected
-from quadric.problems import Problem, Target
+from quadric.problems import Instance, Problem, Target
 from quadric.problems.problem import Draw
 
 Metric = Literal["loss", "error"]
@@ -39,6 +40,10 @@ class Task:
     epochs: int
     metric: Metric
     device: torch.device
+
+    def every(self, instance: Instance) -> int:
+        """Steps between evaluations: an epoch, or what the problem says where that is longer."""
+        return max(self.problem.evaluate_every, instance.steps_per_epoch)
 
     def check(self) -> None:
         """Raise ValueError where the examples do not divide, or the problem has no such metric."""
@@ -77,13 +82,12 @@ def train(task: Task, hyper: dict[str, Any], look: Look) -> tuple[Status, str, l
     """How the runs ended, why, and the metric at the end of each."""
     scores: list[float] = []
     for index, (seed, fold) in enumerate(task.judging.runs):
-        draw = held_out(task.draw, task.problem, task.judging, fold)
-        every = max(task.problem.evaluate_every, draw(seed).steps_per_epoch)
-        problem = replace(task.problem, target=ENDLESS, evaluate_every=every)
+        instance = held_out(task.draw, task.problem, task.judging, fold)(seed)
+        problem = replace(task.problem, target=ENDLESS, evaluate_every=task.every(instance))
+        entry = Entry(task.method, hyper)
         last = math.inf
-        for event in run(
-            problem, [Entry(task.method, hyper)], draw, epochs=task.epochs, seeds=[seed], device=task.device
-        ):
+        draw = partial(given, instance)
+        for event in run(problem, [entry], draw, epochs=task.epochs, seeds=[seed], device=task.device):
             if isinstance(event, Evaluation):
                 last = measured(event, task)
                 if index == 0 and event.step and math.isfinite(last) and look(event.step, last):
@@ -94,6 +98,11 @@ def train(task: Task, hyper: dict[str, Any], look: Look) -> tuple[Status, str, l
                 return "diverged", reason, []
         scores.append(last)
     return "finished", "all runs done", scores
+
+
+def given(instance: Instance, seed: int) -> Instance:
+    """The instance, which was drawn already."""
+    return instance
 
 
 def measured(event: Evaluation, task: Task) -> float:
@@ -125,5 +134,6 @@ def estimate(task: Task, hyper: dict[str, Any]) -> float:
     metrics(instance, instance.train)
     metrics(instance, instance.test)
     looking = time.perf_counter() - start
-    each = task.epochs * (instance.steps_per_epoch * seconds + looking)
+    steps = task.epochs * instance.steps_per_epoch
+    each = steps * seconds + steps / task.every(instance) * looking
     return each * len(task.judging.runs)
