@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from quadric.core.errors import unknown_name
-from quadric.problems import autoencoder, digits, fashion_mnist, linear_regression, mnist, rahimi_recht, rosenbrock
+from quadric.problems import (
+    autoencoder,
+    digits,
+    fashion_mnist,
+    linear_regression,
+    logistic_regression,
+    mnist,
+    quadratic,
+    rahimi_recht,
+    rosenbrock,
+)
 from quadric.problems.problem import Batch, Instance, Problem, Target
 
 __all__ = ["Batch", "Instance", "Problem", "Target", "get", "names"]
@@ -19,6 +29,8 @@ PROBLEMS = {
         fashion_mnist.CNN,
         linear_regression.WITH_INTERCEPT,
         linear_regression.WITHOUT_INTERCEPT,
+        logistic_regression.PROBLEM,
+        quadratic.PROBLEM,
         *rosenbrock.VARIANTS,
         rahimi_recht.PROBLEM,
     )
