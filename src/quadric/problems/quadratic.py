@@ -58,7 +58,7 @@ def open_quadratic(data_dir: Path | None, device: torch.device) -> Draw:
 PROBLEM = Problem(
     name="quadratic",
     summary=f"a convex quadratic in {DIMENSION} variables, condition number {CONDITION:g}",
-    rows=("S1.7",),
+    rows=(),
     target=Target("step_loss", THRESHOLD, f"the minimum, 0, plus {THRESHOLD:g}", stops=True),
     batch_size=1,
     epochs=2_000,
