@@ -374,6 +374,73 @@ def test_projections_of_attention_are_linear_layers(kind, sharing, batch_first, 
 
 
 @BOTH
+def test_attention_of_ones_own_is_not_taken_for_torchs(kind):
+    """A forward of its own may order examples and places otherwise, take other arguments and return something else."""
+
+    class BatchFirst(nn.MultiheadAttention):
+        def forward(self, x):
+            q, k, v = nn.functional.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=2)
+            return {"out": self.out_proj(nn.functional.scaled_dot_product_attention(q, k, v))}
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.head = BatchFirst(4, 1), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.attention(x=x)["out"].mean(1))
+
+    data = (torch.randn(6, 5, 4, dtype=F64), torch.arange(6) % 3)
+    coverage = kind(quadric.Objective(Net().double(), nn.CrossEntropyLoss()), data).coverage
+    assert coverage.of("attention.in_proj_weight").form == "diagonal"
+    assert "BatchFirst" in coverage.of("attention.in_proj_weight").reason
+    assert coverage.of("attention.out_proj.weight").form == "kronecker"
+
+
+@BOTH
+def test_attention_with_frozen_projections_of_other_widths(kind):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(4, 1, kdim=3, vdim=3), nn.Linear(4, 3)
+            for part in "qkv":
+                getattr(self.attention, f"{part}_proj_weight").requires_grad_(False)
+
+        def forward(self, x):
+            turned = x.transpose(0, 1).contiguous()
+            return self.head(self.attention(turned, turned[..., :3], turned[..., :3])[0].mean(0))
+
+    data = (torch.randn(6, 5, 4, dtype=F64), torch.arange(6) % 3)
+    coverage = kind(quadric.Objective(Net().double(), nn.CrossEntropyLoss()), data).coverage
+    assert coverage.of("attention.out_proj.weight").form == "kronecker"
+
+
+@BOTH
+def test_a_bias_registered_before_its_weight_shares_its_block(kind):
+    model, data = mlp(4, 5, 3), classification()
+    weight = model[0].weight
+    del model[0].weight
+    model[0].weight = weight  # as torch.nn.utils.prune.remove leaves it
+    coverage = kind(quadric.Objective(model, nn.CrossEntropyLoss()), data).coverage
+    assert set(coverage.of("0.bias").parameters) == {"0.weight", "0.bias"}
+    assert coverage.of("0.bias").form == "kronecker"
+
+
+def test_a_bias_before_its_weight_gives_the_same_operator():
+    plain, turned = mlp(4, 5, 3), mlp(4, 5, 3)
+    turned.load_state_dict(plain.state_dict())
+    weight = turned[0].weight
+    del turned[0].weight
+    turned[0].weight = weight
+    data = classification()
+    a, b = (
+        quadric.KFAC(quadric.Objective(net, nn.CrossEntropyLoss()), data, fisher="exact") for net in (plain, turned)
+    )
+    order = torch.cat([torch.arange(20, 25), torch.arange(20), torch.arange(25, a.shape[0])])
+    assert_close(b.to_dense(), a.to_dense()[order][:, order])
+
+
+@BOTH
 def test_cross_attention_groups_and_bare_parameters_fall_back(kind):
     class Net(nn.Module):
         def __init__(self):

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import quadric
 from oracles import assert_close, ggn, gradient
@@ -305,3 +306,32 @@ def test_settings_out_of_range_are_refused(settings, message):
     model, loss_fn, _ = problem("mlp")
     with pytest.raises(ValueError, match=message):
         KFAC(quadric.Objective(model, loss_fn), **settings)
+
+
+def test_checkpointed_attention_counts_its_batch_norm_as_plain_training_does():
+    """Reading the projections' inputs runs the block again, on copies of the buffers; its calls are recorded once."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.attention = nn.BatchNorm1d(5), nn.MultiheadAttention(4, 2, batch_first=True)
+            self.head = nn.Linear(4, 3)
+
+        def block(self, x):
+            h = self.norm(x)
+            return self.attention(h, h, h, need_weights=False)[0]
+
+        def forward(self, x):
+            return self.head(checkpoint(self.block, x, use_reentrant=False).mean(1))
+
+    nets = [Net().double() for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    batch = torch.randn(6, 5, 4, dtype=F64), torch.arange(6) % 3
+    objectives = [quadric.Objective(net, nn.CrossEntropyLoss()) for net in nets]
+    objectives[0].on(batch)()
+    optimizer = KFAC(objectives[1], momentum=0.9, step_size=0.1)
+    optimizer.step(objectives[1].on(batch))
+    for plain, stepped in zip(nets[0].buffers(), nets[1].buffers(), strict=True):
+        assert torch.equal(plain, stepped)
+    forms = {block.parameters[0]: block.form for block in optimizer.coverage.blocks}
+    assert forms["attention.in_proj_weight"] == "kronecker"

@@ -6,7 +6,7 @@ node of the matrix product that reads a weight saved its other argument.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,21 +32,44 @@ class Rows:
         return rows.reshape(-1, self.examples, rows.shape[-1]).transpose(0, 1)
 
 
-def _weight(holder: nn.Module) -> Any:
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """One projection met in a call: its holder, the edges of its output and of x, and where x is to be had."""
+
+    holder: nn.Module
+    output: GradientEdge
+    source: GradientEdge | None
+    product: Node
+    rows: Rows
+
+    def x(self) -> Tensor:
+        """What the weight was multiplied with. A checkpointed block is run again for it."""
+        saved: Tensor = getattr(self.product, _FACTORS[self.product.name()][1])
+        return saved.detach()
+
+
+def is_stock(module: nn.Module) -> bool:
+    """Whether a module is torch's attention, whose projections see places before examples; a subclass may do else."""
+    own = "forward" in vars(module)
+    return (
+        isinstance(module, nn.MultiheadAttention) and type(module).forward is nn.MultiheadAttention.forward and not own
+    )
+
+
+def _weight(holder: nn.Module) -> Tensor | None:
     """The weight of a projection: of the attention itself the packed one, for query, key and value."""
-    return getattr(holder, "in_proj_weight" if isinstance(holder, nn.MultiheadAttention) else "weight", None)
+    return holder._parameters.get("in_proj_weight" if isinstance(holder, nn.MultiheadAttention) else "weight")
 
 
 def projections(
-    attention: nn.MultiheadAttention, inputs: tuple[Any, ...], output: Tensor, holders: Collection[nn.Module]
-) -> Iterator[tuple[nn.Module, Tensor, GradientEdge, GradientEdge | None, Rows]]:
-    """Each projection met in one call: its holder, x, the edges of its output and of x, and how rows lie.
+    attention: nn.MultiheadAttention, query: Tensor, inputs: Iterable[Any], output: Tensor, holders: Iterable[nn.Module]
+) -> Iterator[Projection]:
+    """The projections met in one call with these `inputs`, from the output down to them.
 
     A packed weight that is cut (query and key differ) is not met.
     """
-    query = inputs[0]
     rows = Rows(1 if query.dim() < 3 else query.shape[0 if attention.batch_first else 1])
-    by_weight = {id(_weight(holder)): holder for holder in holders}
+    by_weight = {id(weight): holder for holder in holders if (weight := _weight(holder)) is not None}
     seen = {t.grad_fn for t in inputs if isinstance(t, Tensor)}
     open_ = [output.grad_fn]
     while open_:
@@ -55,16 +78,15 @@ def projections(
             continue
         seen.add(node)
         product = _product(node)
-        holder = by_weight.get(id(_variable(product.next_functions[-1][0]))) if product is not None else None
-        if holder is not None and product is not None:
-            seen.add(product)
-            at, saved = _FACTORS[product.name()]
-            before, number = product.next_functions[at]
-            source = None if before is None else GradientEdge(before, number)
-            yield holder, getattr(product, saved), GradientEdge(node, 0), source, rows
-            open_.append(before)
-        else:
+        holder = None if product is None else by_weight.get(id(_variable(product.next_functions[-1][0])))
+        if product is None or holder is None:
             open_ += [after for after, _ in node.next_functions]
+            continue
+        seen.add(product)
+        before, number = product.next_functions[_FACTORS[product.name()][0]]
+        source = None if before is None else GradientEdge(before, number)
+        yield Projection(holder, GradientEdge(node, 0), source, product, rows)
+        open_.append(before)
 
 
 def _product(node: Node) -> Node | None:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from quadric.curvature.kronecker.attention import Rows, projections
+from quadric.curvature.kronecker.attention import Projection, projections
 from quadric.curvature.kronecker.layers import Layer, Plan, Use
 from quadric.objective.isolation import as_written
 
@@ -24,24 +25,23 @@ class Call:
 
     layer: Layer
     module: nn.Module
-    x: Tensor
-    version: int
     output: GradientEdge
     source: GradientEdge | None
-    rows: Rows | None = None
-    """How the rows of x and of the output lie, where they are a projection's of an attention."""
+    x: Tensor | Projection
+    """The input, or a projection of an attention, which knows where its input is."""
+    version: int = 0
 
     @property
     def intact(self) -> bool:
-        """Whether x is still what the module saw."""
-        return self.x._version == self.version
+        """Whether x is still what the module saw; torch itself checks what autograd saved."""
+        return isinstance(self.x, Projection) or self.x._version == self.version
 
     def use(self, slope: Tensor) -> Use:
         """The call with the gradient in its output."""
-        x = self.x.detach()
-        if self.rows is not None:
-            x, slope = self.rows.by_example(x), self.rows.by_example(slope)
-        return Use(self.module, x, slope)
+        if isinstance(self.x, Tensor):
+            return Use(self.module, self.x.detach(), slope)
+        by_example = self.x.rows.by_example
+        return Use(self.module, by_example(self.x.x()), by_example(slope))
 
 
 @contextmanager
@@ -61,9 +61,9 @@ def recorded(plan: Plan) -> Iterator[list[Call]]:
                 module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, layer: Layer = layer
             ) -> None:
                 x = args[0] if args else kwargs.get("input")
-                if isinstance(output, Tensor) and output.requires_grad and isinstance(x, Tensor):
+                if isinstance(output, Tensor) and output.requires_grad and isinstance(x, Tensor) and not _reversing():
                     source = get_gradient_edge(x) if x.requires_grad else None
-                    calls.append(Call(layer, module, x, x._version, get_gradient_edge(output), source))
+                    calls.append(Call(layer, module, get_gradient_edge(output), source, x, x._version))
 
             handles.append(module.register_forward_hook(record, with_kwargs=True))
     for attention, layers in within.items():
@@ -75,9 +75,11 @@ def recorded(plan: Plan) -> Iterator[list[Call]]:
             output: Any,
             layers: dict[nn.Module, Layer] = layers,
         ) -> None:
-            inputs = (*args[:3], *(kwargs[name] for name in ("query", "key", "value") if name in kwargs))
-            for holder, x, edge, source, rows in projections(module, inputs, output[0], layers):
-                calls.append(Call(layers[holder], holder, x, x._version, edge, source, rows))
+            if _reversing():
+                return
+            query = args[0] if args else kwargs["query"]
+            for met in projections(module, query, (*args, *kwargs.values()), output[0], layers):
+                calls.append(Call(layers[met.holder], met.holder, met.output, met.source, met))
 
         handles.append(attention.register_forward_hook(look, with_kwargs=True))
     try:
@@ -86,3 +88,8 @@ def recorded(plan: Plan) -> Iterator[list[Call]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _reversing() -> bool:
+    """Whether a reverse pass is under way, in which checkpointed blocks run again: those calls are known already."""
+    return bool(torch._C._current_graph_task_id() != -1)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quadric.curvature.kronecker.attention import is_stock
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.RMSNorm)
 
@@ -65,7 +67,7 @@ def plan(model: nn.Module, parameters: Sequence[Tensor]) -> Plan:
     owners: dict[int, list[tuple[str, nn.Module, str]]] = {}
     attentions: dict[nn.Module, nn.MultiheadAttention] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, nn.MultiheadAttention) and is_stock(module):
             attentions |= {module: module, module.out_proj: module}
         for role, parameter in module._parameters.items():
             if parameter is not None:
@@ -85,10 +87,9 @@ def plan(model: nn.Module, parameters: Sequence[Tensor]) -> Plan:
         if kind is None or len(roles) > 1:
             rest[i] = _why_not(users)
             continue
-        role = next(iter(roles))
-        weight = None if role.endswith("bias") else i
-        beside = frozenset((module, role.replace("weight", "bias")) for _, module, _ in users)
-        bias = alone.get(beside)  # the bias that the same modules use, and no other
+        stem = next(iter(roles)).removesuffix("weight").removesuffix("bias")
+        # the weight and the bias that these modules use, and no others
+        weight, bias = (alone.get(frozenset((m, stem + part) for _, m, _ in users)) for part in ("weight", "bias"))
         layers.append(Layer(users[0][0], kind, tuple(module for _, module, _ in users), weight, bias))
         taken.update(layers[-1].positions)
     return Plan(tuple(layers), rest, attentions)
@@ -99,7 +100,7 @@ def _users(users: Sequence[tuple[str, nn.Module, str]]) -> frozenset[tuple[nn.Mo
 
 
 def _kind(module: nn.Module, role: str) -> str | None:
-    if isinstance(module, nn.MultiheadAttention):
+    if is_stock(module):
         return "linear" if role in ("in_proj_weight", "in_proj_bias") else None
     if role not in ("weight", "bias"):
         return None
