@@ -31,3 +31,13 @@ def test_the_share_has_a_smallest_value_and_a_given_damping_has_none():
             damping.learn(1.0)
     assert automatic.scale == 0.03
     assert given.value == pytest.approx(1e-3 / 2**10)
+
+
+def test_a_refused_step_raises_a_damping_that_rests_on_its_floor():
+    damping = FactorDamping()
+    damping.see(1.0)
+    damping.side, damping.thinness = 25_088, 1 / 32  # a floor above the greatest share
+    for _ in range(3):
+        before = damping.value
+        damping.increase()
+        assert damping.value == pytest.approx(4 * before)

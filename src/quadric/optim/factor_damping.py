@@ -44,3 +44,10 @@ class FactorDamping(RelativeDamping):
     def sample(self, examples: int, decay: float) -> None:
         """Take note that the factors have taken in a batch."""
         self.thinness = decay**2 * self.thinness + (1 - decay) ** 2 / examples
+
+    def increase(self) -> None:
+        """After a step that was taken back or refused: from the floor, where s lies below it."""
+        if self.given is None and self.adapt:
+            self.scale = max(min(4 * self.scale, self.greatest), 4 * max(self.scale, self.least))
+        else:
+            super().increase()
