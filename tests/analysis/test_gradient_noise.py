@@ -125,3 +125,11 @@ def test_examples_elsewhere_are_refused_and_nothing_is_touched():
 def test_it_comes_back_from_a_file(tmp_path):
     got = noise_of(Objective(network(), nn.CrossEntropyLoss()), batch(24))
     assert GradientNoise.load(got.save(tmp_path / "noise.npz")) == got
+
+
+def test_many_micro_batches_are_put_together_into_eight_parts():
+    objective, (x, t) = Objective(network(), nn.CrossEntropyLoss()), batch(64)
+    small, large = (list(zip(x.split(size), t.split(size), strict=True)) for size in (4, 8))
+    few, many = noise_of(objective, *large), noise_of(objective, *small)
+    assert (many.spread, many.spread_error) == pytest.approx((few.spread, few.spread_error))
+    assert (many.signal, many.signal_error) == pytest.approx((few.signal, few.signal_error))

@@ -34,6 +34,10 @@ class Net(nn.Module):
 def make(): return Net().double()
 def dropping(): return Net(0.5).double()
 def objective(): return quadric.Objective(make(), nn.functional.cross_entropy, params="layers.3.*")
+def zeros():
+    net = make()
+    for p in net.parameters(): p.data.zero_()
+    return net
 def broken(): return {}["nothing"]
 def three(): return 3
 def lossy(outputs, targets): return nn.functional.cross_entropy(outputs, targets)
@@ -130,6 +134,16 @@ def test_everything_is_measured_where_nothing_is_asked_for(quadric, code, tmp_pa
     assert found.point.batches == 3
     for text in ("≥ 0", "Kind of point: not stationary", "in all", "one product: hessian", "memory: vectors up to"):
         assert text in output
+
+
+def test_weights_of_zero_have_no_filters_to_normalise_by(quadric, code):
+    status, _, errors = quadric(
+        *("inspect", "--model", "ownproblem:zeros", *BASE[2:], "--slices", "--points", 3, "--out", "look")
+    )
+    assert status == 0, errors
+    found = [line["part"] for line in lines("look") if line["kind"] == "finding"]
+    assert "hessian-plane-eigenvectors" in found
+    assert "hessian-plane-random" not in found
 
 
 def test_micro_batches_and_dictionaries_change_nothing_but_rounding(quadric, code):

@@ -544,3 +544,17 @@ def test_no_model_outputs_depend_on_the_chosen_parameters(side):
     batch = (torch.randn(4, 3, dtype=F64), torch.randn(4, 2, dtype=F64))
     operator = SIDES[side][0](quadric.Objective(model, nn.MSELoss(), params=["idle.*"]), batch)
     assert_close(operator @ vectors(8), torch.zeros(8, dtype=F64))
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_gauss_newton_matrix_is_claimed_definite_where_the_loss_is_known_to_be_convex(marked):
+    def loss_fn(outputs, targets):
+        return (3 * outputs).cos().mean()
+
+    loss_fn.convex = marked
+    model, batch = zoo.CASES["dense/mlp"].build()[0], zoo.CASES["dense/mlp"].batch()
+    assert quadric.GGN(quadric.Objective(model, loss_fn), batch).positive_semidefinite == marked
+    for known in (nn.CrossEntropyLoss(), nn.MSELoss(), nn.BCEWithLogitsLoss(), nn.HuberLoss()):
+        assert quadric.Objective(model, known).loss.convex
+    residuals = quadric.Objective.of(lambda x: x**2, torch.ones(3))
+    assert quadric.GGN(residuals).positive_semidefinite

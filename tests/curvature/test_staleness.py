@@ -158,8 +158,9 @@ def test_weights_changed_in_place_and_back_between_two_products(side, one_batch)
     model, loss_fn = zoo.CASES["dense/mlp"].build()
     watch = Watch(side, model, loss_fn, one_batch)
     with torch.no_grad():
-        model[0].weight.mul_(2.0)
-        model[0].weight.mul_(0.5)
+        for p in model.parameters():
+            p.mul_(2.0)
+            p.mul_(0.5)
     watch.check(changed=False)
 
 

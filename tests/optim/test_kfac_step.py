@@ -329,6 +329,11 @@ def test_checkpointed_attention_counts_its_batch_norm_as_plain_training_does():
     batch = torch.randn(6, 5, 4, dtype=F64), torch.arange(6) % 3
     objectives = [quadric.Objective(net, nn.CrossEntropyLoss()) for net in nets]
     objectives[0].on(batch)()
+    with quadric.KFAC(objectives[1]).recorded() as calls:
+        objectives[1].on(batch)()
+    assert len(calls) == 4  # the norm, the two projections, the head; none again in the reverse pass
+    nets[1].load_state_dict(nets[0].state_dict())
+    nets[1].norm.reset_running_stats()
     optimizer = KFAC(objectives[1], momentum=0.9, step_size=0.1)
     optimizer.step(objectives[1].on(batch))
     for plain, stepped in zip(nets[0].buffers(), nets[1].buffers(), strict=True):

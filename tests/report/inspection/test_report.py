@@ -191,3 +191,22 @@ def test_a_flat_plane_is_drawn_and_a_loss_not_known_to_be_convex_has_no_sign(tmp
     path.write_text(path.read_text().replace('"convex": true', '"convex": false'))
     table, _ = write_report(directory)
     assert [cell.main for cell in table.rows[0]][-2] == "10 – 55 %"
+
+
+@pytest.mark.parametrize(
+    ("sharp", "said"),
+    [
+        (Sharpness(4.1, 0.2, True, Estimate(10.0, 0.5), 4.0, 100), "is within the error of the edge of stability"),
+        (Sharpness(9.0, 0.2, False, Estimate(10.0, 0.5), 4.0, 100), "is within the error of the edge of stability"),
+        (Sharpness(4.5, 0.2, True, Estimate(10.0, 0.5), 4.0, 100), "diverges"),
+    ],
+)
+def test_stability_is_claimed_only_where_the_error_allows(tmp_path, sharp, said):
+    notes = inspection_table(read_inspection(write(tmp_path, {"hessian-sharpness": sharp}) / "records.jsonl")).notes
+    assert any(f"lr 0.5 {said} along the sharpest direction" in note for note in notes)
+
+
+def test_what_there_is_of_a_share_is_not_rounded_to_none(tmp_path):
+    rare = replace(density(), negative=Mass(0.002, 0.001, 0.001, 0.004))
+    table = inspection_table(read_inspection(write(tmp_path, {"hessian-density": rare}) / "records.jsonl"))
+    assert [cell.main for cell in table.rows[0]][-2] == "< 1 %"
