@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from quadric.core import allocator
+
 FAULTS = """
 import resource
 import torch
@@ -48,3 +50,25 @@ def test_kept_memory_is_not_taken_again_page_by_page() -> None:
 def test_the_users_own_setting_stays() -> None:
     """A limit in the environment is a choice somebody made."""
     assert run(MALLOC_TRIM_THRESHOLD_="1000000")[0] == "False"
+
+
+def test_both_limits_are_set(monkeypatch):
+    """Trimming and mapping are glibc's two ways to give memory back."""
+    limits = {}
+
+    class Library:
+        gnu_get_libc_version = None
+
+        def __init__(self, name):
+            def mallopt(which, value):
+                limits[which] = value
+                return 1
+
+            self.mallopt = mallopt
+
+    monkeypatch.setattr(allocator.ctypes, "CDLL", Library)
+    monkeypatch.setattr(allocator.sys, "platform", "linux")
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    assert allocator.keep_freed_memory()
+    assert limits == {-1: 2**26, -3: 2**25}
