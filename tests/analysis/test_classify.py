@@ -1,6 +1,7 @@
 """Kinds of critical points: those known in closed form, small and large, and a network before and after training."""
 
 import math
+import sys
 from functools import partial
 
 import pytest
@@ -148,10 +149,7 @@ def test_large_points(name):
 
 
 def test_an_eigensolver_that_does_not_converge_is_told(monkeypatch):
-    from quadric.analysis import classify as module
-
-    short = partial(module.eigsh, max_products=20)
-    monkeypatch.setattr(module, "eigsh", short)
+    monkeypatch.setattr(sys.modules["quadric.analysis.classify"], "eigsh", partial(quadric.eigsh, max_products=20))
     got = classify(large(torch.linspace(-1, 1, 3000)))
     assert not got.converged
     assert "The eigensolver did not converge, which the errors include: products ran out" in got.summary()

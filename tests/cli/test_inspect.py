@@ -369,7 +369,7 @@ def test_a_model_without_a_loss_is_refused(quadric, code):
 
 
 def test_more_vectors_than_the_memory_holds_are_refused_before_anything_runs(quadric, code, monkeypatch):
-    monkeypatch.setattr("quadric.bench.inspection.cost._room", lambda device: 4_000)
+    monkeypatch.setattr("quadric.bench.inspection.cost.memory_limit", lambda device: 4_000)
     status, _, error = quadric("inspect", *BASE, "--top", 20, "--out", "look")
     assert status == 1
     assert "with n = 23 parameters this keeps about 138 vectors of n numbers, 25.4 kB" in error

@@ -90,8 +90,8 @@ def estimates(costs: list[Cost], point: Point) -> list[str]:
     seconds, most = sum(cost.seconds for cost in costs), max((cost.bytes for cost in costs), default=0)
     each = ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in point.product_seconds.items())
     memory = f"vectors up to {size(most)}"
-    if point.product_bytes is not None:
-        memory += f", a product about {size(point.product_bytes)}"
+    taken = "not known" if point.product_bytes is None else f"about {size(point.product_bytes)}"
+    memory += f", a product and what it needs {taken}"
     return [*lines, f"in all {_time(seconds)} (one product: {each}); memory: {memory}"]
 
 
