@@ -1,6 +1,8 @@
 """Kinds of critical points: those known in closed form, small and large, and a network before and after training."""
 
 import math
+import sys
+from functools import partial
 
 import pytest
 import torch
@@ -113,6 +115,44 @@ def test_far_from_stationary_small_eigenvalues_still_have_signs():
     assert (got.kind, got.index) == ("not stationary", 1)
 
 
+def linear_network(kept, depth=2, d=3):
+    """Linear layers that fit y = diag(3, 2, 1) x on whitened x, at the critical point that has learned `kept` only."""
+    singular = torch.tensor([3.0, 2.0, 1.0], dtype=F64)
+    model = nn.Sequential(*[nn.Linear(d, d, bias=False) for _ in range(depth)]).double()
+    learned = torch.zeros(d, dtype=F64)
+    learned[kept] = singular[kept] ** (1 / depth)
+    with torch.no_grad():
+        for layer in model:
+            layer.weight.copy_(torch.diag(learned))
+    x = math.sqrt(d) * torch.eye(d, dtype=F64)
+    return Objective(model, nn.MSELoss()), (x, x * singular)
+
+
+@pytest.mark.parametrize("kept", [[], [0], [1], [2], [0, 1], [0, 2], [1, 2]])
+def test_saddles_of_a_deep_linear_network(kept):
+    """Every critical point that leaves out directions is a strict saddle (Baldi and Hornik 1989; Kawaguchi 2016).
+
+    Near W₂ = W₁ = diag(√s) on the r directions kept, the free units and the directions left out make (d − r)² pairs of
+    eigenvalues ±s, and a kept s and a larger one left out make the pair s ± s'.
+    """
+    got = classify(*linear_network(kept))
+    left = [i for i in range(3) if i not in kept]
+    assert got.kind == "saddle"
+    assert got.index == len(left) ** 2 + sum(i < p for p in kept for i in left)
+    assert got.gradient_norm < got.gradient_tolerance
+
+
+def test_flat_points_of_deep_linear_networks():
+    """All learned is a valley of minima; with three layers the origin's Hessian is zero, though it is no minimum."""
+    solved = classify(*linear_network([0, 1, 2]))
+    assert (solved.kind, solved.index) == ("degenerate", 0)
+    assert float(solved.eigenvalues[0]) > -solved.tolerance
+    origin = classify(*linear_network([], depth=3))
+    assert (origin.kind, origin.index) == ("degenerate", 0)
+    assert float(origin.eigenvalues.abs().max()) == 0
+    assert classify(*linear_network([0], depth=3)).kind == "degenerate"
+
+
 def large(values):
     """½ xᵀ diag(d) x in a dimension beyond dense matrices."""
     d = torch.as_tensor(values, dtype=F64)
@@ -146,6 +186,14 @@ def test_large_points(name):
         assert got.direction is None or kind == "maximum"
 
 
+def test_an_eigensolver_that_does_not_converge_is_told(monkeypatch):
+    monkeypatch.setattr(sys.modules["quadric.analysis.classify"], "eigsh", partial(quadric.eigsh, max_products=20))
+    got = classify(large(torch.linspace(-1, 1, 3000)))
+    assert not got.converged
+    assert "The eigensolver did not converge, which the errors include: products ran out" in got.summary()
+    assert float(got.errors.max()) > 1e-3
+
+
 class Regularised(nn.Module):
     """Cross-entropy of a small network on digits with weight decay: it has minima."""
 
@@ -177,6 +225,11 @@ def test_a_network_before_and_after_training(digits):
     assert before.kind == "not stationary"
     assert before.gradient_noise is None
     assert "No sampling noise: " in before.evidence  # the loss holds parameters
+    torch.optim.LBFGS(model.parameters(), max_iter=30).step(objective.on(digits))
+    halfway = classify(objective, digits)
+    assert halfway.kind == "not stationary"
+    assert halfway.loss < before.loss
+    assert "The gradient is not zero" in halfway.evidence
     optimizer = torch.optim.LBFGS(
         model.parameters(), max_iter=3000, tolerance_grad=1e-11, tolerance_change=0, history_size=50,
         line_search_fn="strong_wolfe",

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,13 @@ import quadric as library
 from quadric import problems
 from quadric.analysis.slice_plane import SlicePlane
 from quadric.bench.inspection import parts
+from quadric.bench.inspection.cost import costs
+from quadric.bench.inspection.point import look
 from quadric.bench.inspection.records import read_inspection
+from quadric.bench.inspection.subject import Settings, own_problem
 from quadric.linalg.eigenpairs import Eigenpairs
 from quadric.linalg.spectral_density import SpectralDensity
+from quadric.report.inspection.tables import estimates
 
 CODE = """
 import torch
@@ -134,6 +139,25 @@ def test_everything_is_measured_where_nothing_is_asked_for(quadric, code, tmp_pa
     assert found.point.batches == 3
     for text in ("≥ 0", "Kind of point: not stationary", "in all", "one product: hessian", "memory: vectors up to"):
         assert text in output
+
+
+@pytest.mark.usefixtures("code")
+def test_every_part_tells_where_it_stands():
+    subject = own_problem("ownproblem:make", "cross_entropy", "ownproblem:loader", Settings())
+    results = {}
+    for part in parts.plan(subject, parts.Wanted(("hessian",), 2, True, True, True, True, points=5)):
+        lines = []
+        results[part.name] = part.measure(results, lines.append)
+        assert lines or part.name == "hessian-top", part.name  # which is decomposed whole, in no time
+
+
+@pytest.mark.parametrize(("product_bytes", "said"), [(5_000_000, "a product about 5 MB"), (None, "is not known here")])
+@pytest.mark.usefixtures("code")
+def test_the_estimate_says_what_a_product_takes(product_bytes, said):
+    subject = own_problem("ownproblem:make", "cross_entropy", "ownproblem:loader", Settings())
+    wanted = parts.plan(subject, parts.Wanted(("hessian",), 2))
+    point = replace(look(subject, ["hessian"]), product_bytes=product_bytes)
+    assert said in estimates(costs(wanted, point, subject), point)[-1]
 
 
 def test_weights_of_zero_have_no_filters_to_normalise_by(quadric, code):
@@ -369,7 +393,7 @@ def test_a_model_without_a_loss_is_refused(quadric, code):
 
 
 def test_more_vectors_than_the_memory_holds_are_refused_before_anything_runs(quadric, code, monkeypatch):
-    monkeypatch.setattr("quadric.bench.inspection.cost._room", lambda device: 4_000)
+    monkeypatch.setattr("quadric.bench.inspection.cost.memory_limit", lambda device: 4_000)
     status, _, error = quadric("inspect", *BASE, "--top", 20, "--out", "look")
     assert status == 1
     assert "with n = 23 parameters this keeps about 138 vectors of n numbers, 25.4 kB" in error

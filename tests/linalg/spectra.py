@@ -1,5 +1,7 @@
 """Symmetric matrices with planted spectra."""
 
+import math
+
 import torch
 
 from linalg.opaque import F64, Opaque
@@ -32,6 +34,13 @@ SPECTRA = {
 }
 
 
+SMALL = {
+    "harmonic": 1 / torch.arange(1, 61, dtype=F64),
+    "flat": torch.linspace(1, 2, 60, dtype=F64),
+    "indefinite": torch.linspace(-1, 1.2, 60, dtype=F64),
+}
+
+
 def planted(values, seed=0, dtype=F64):
     """An opaque operator with these eigenvalues, its matrix, and the eigenvalues as float64 LAPACK has them."""
     q = orthogonal(len(values), seed)
@@ -49,3 +58,14 @@ def wanted(values, k, which):
     if which == "LM":
         return values[values.abs().argsort(descending=True)][:k]
     return torch.cat([values.flip(0)[: k - k // 2], values[: k // 2].flip(0)])
+
+
+def covered(estimates, truth):
+    """The share of two-sigma intervals that hold the truth."""
+    return sum(abs(e.estimate - truth) <= 2 * e.standard_error for e in estimates) / len(estimates)
+
+
+def smoothed(values, grid, width):
+    """φ of all eigenvalues."""
+    bells = torch.exp(-0.5 * ((grid.unsqueeze(1) - values) / width).square()) / (width * math.sqrt(2 * math.pi))
+    return bells.mean(1)

@@ -355,5 +355,16 @@ def test_lobpcg_on_multiple_eigenvalues_and_small_spaces():
 
 def test_lobpcg_gives_up_loudly():
     matrix, _ = stiff()
-    with pytest.warns(NotConverged, match="products ran out"):
-        eigsh(Opaque(Dense(matrix)), 3, "SA", preconditioner=identity_like(Dense(matrix)), max_products=60)
+    operator = Opaque(Dense(matrix))
+    for run in (lobpcg, lambda *given, **more: eigsh(given[0], given[1], "SA", preconditioner=given[2], **more)):
+        with pytest.warns(NotConverged, match=r"lobpcg stopped after .* products ran out") as caught:
+            assert not run(operator, 3, identity_like(operator), max_products=60).converged
+        assert len(caught) == 1
+
+
+def test_lobpcg_tells_of_its_progress():
+    matrix, preconditioner = stiff()
+    lines = []
+    eigsh(Opaque(Dense(matrix)), 3, "SA", preconditioner=preconditioner, progress=lines.append)
+    assert len(lines) > 3
+    assert "products, residual" in lines[-1]

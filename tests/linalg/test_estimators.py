@@ -7,7 +7,7 @@ import torch
 
 import quadric
 from linalg.opaque import F64, Opaque
-from linalg.spectra import SPECTRA, planted
+from linalg.spectra import SMALL, SPECTRA, covered, planted, smoothed
 from operators.suite import random
 from oracles import assert_close
 from quadric import NotConverged, diagonal, frobenius_norm, spectral_density, trace
@@ -15,37 +15,7 @@ from quadric.linalg import SpectralDensity, logdet
 from quadric.linalg.diagpp import DiagPlusPlus
 from quadric.linalg.spectral_density import _below, _quadrature
 from quadric.linalg.trace import METHODS
-from quadric.operators import Dense, Estimate
-
-RUNS = 200
-RUNS_OF_QUADRATURE = [40, pytest.param(RUNS, marks=pytest.mark.slow)]
-SMALL = {
-    "harmonic": 1 / torch.arange(1, 61, dtype=F64),
-    "flat": torch.linspace(1, 2, 60, dtype=F64),
-    "indefinite": torch.linspace(-1, 1.2, 60, dtype=F64),
-}
-
-
-def covered(estimates, truth):
-    """The share of two-sigma intervals that hold the truth."""
-    return sum(abs(e.estimate - truth) <= 2 * e.standard_error for e in estimates) / len(estimates)
-
-
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("method", METHODS)
-def test_two_sigma_intervals_cover(method, name):
-    """About 95 %: 14 samples have a Student's t of 93 %, and 200 runs leave 2 % of chance to that."""
-    operator, matrix, _ = planted(SMALL[name])
-    found = []
-    for seed in range(RUNS):
-        sampler = METHODS[method](operator, seed)
-        sampler.grow(42)
-        found.append(sampler.estimate())
-    assert covered(found, float(matrix.trace())) >= 0.89
-    spread = torch.tensor([e.estimate for e in found])
-    bias = abs(float(spread.mean()) - float(matrix.trace()))
-    assert bias <= 4 * float(spread.std()) / RUNS**0.5
-    assert found[0].products == 42
+from quadric.operators import Dense, Diagonal, Estimate, LowRank
 
 
 def test_xtrace_errs_least_where_the_spectrum_decays():
@@ -94,12 +64,41 @@ def test_running_out_of_products_is_not_silent():
     values = torch.randn(2400, dtype=F64)
     matrix = torch.diag(values) + 0.1
     with pytest.warns(NotConverged, match=r"The diagonal has a standard error of .* the products ran out"):
-        diagonal(quadric.claim_symmetric(Opaque(Dense(matrix))), tol=1e-3, products=60)
+        rough = diagonal(quadric.claim_symmetric(Opaque(Dense(matrix))), tol=1e-3, products=60)
+    assert not rough.converged
+    assert rough.products == 60
+    assert not diagonal(2 * (rough + rough)).converged
+    assert not trace(rough).converged
+
+
+@pytest.mark.parametrize("name", ["trace", "frobenius_norm", "density"])
+def test_a_tolerance_that_takes_more_than_n_products_is_met_by_n(name):
+    operator, matrix, values = planted(SPECTRA["plus and minus"])
+    if name == "density":
+        got = spectral_density(operator, steps=10, probes=3, tol=1e-4)
+        assert got.exact
+        assert got.negative.estimate == pytest.approx(float((values < -got.threshold).double().mean()))
+    else:
+        got = {"trace": trace, "frobenius_norm": frobenius_norm}[name](operator, tol=1e-4)
+        want = {"trace": matrix.trace(), "frobenius_norm": matrix.norm()}[name]
+        assert got.estimate == pytest.approx(float(want), abs=1e-10)
+        assert got.standard_error == 0
+    assert got.converged
+    assert got.products == operator.columns == 330
+
+
+def test_a_diagonal_that_takes_more_than_n_products_is_met_by_n():
+    operator = Opaque(LowRank(random(2100, 30), torch.ones(30, dtype=F64)))
+    got = diagonal(operator, tol=1e-4)
+    assert got.exact
+    assert got.converged
+    assert_close(got.values, random(2100, 30).square().sum(1))
+    assert got.products == operator.columns == 2130
 
 
 def test_a_diagonal_to_a_tolerance():
     u = torch.linalg.qr(random(2400, 3))[0]
-    operator = Opaque(quadric.operators.LowRank(u, torch.tensor([3.0, 2.0, 1.0], dtype=F64)))
+    operator = Opaque(LowRank(u, torch.tensor([3.0, 2.0, 1.0], dtype=F64)))
     got = diagonal(operator, tol=0.05)
     want = (u.square() * torch.tensor([3.0, 2.0, 1.0], dtype=F64)).sum(1)
     assert float((got.values - want).norm()) <= 0.05 * float(want.norm())
@@ -107,8 +106,6 @@ def test_a_diagonal_to_a_tolerance():
 
 def test_the_frobenius_norm():
     operator, matrix, _ = planted(SPECTRA["indefinite"])
-    found = [frobenius_norm(operator, products=60, seed=s) for s in range(100)]
-    assert 0.9 <= covered(found, float(matrix.norm())) <= 1
     assert frobenius_norm(operator, products=300).estimate == pytest.approx(float(matrix.norm()))
     rectangular = random(40, 20)
     assert frobenius_norm(Dense(rectangular)).estimate == pytest.approx(float(rectangular.norm()))
@@ -119,7 +116,7 @@ def test_the_frobenius_norm():
 
 def test_a_log_determinant_to_a_tolerance():
     u = torch.linalg.qr(random(2400, 2))[0]
-    low = quadric.operators.LowRank(u, torch.tensor([300.0, 20.0], dtype=F64))
+    low = LowRank(u, torch.tensor([300.0, 20.0], dtype=F64))
     operator = Opaque(low + quadric.identity_like(low))
     want = math.log(301) + math.log(21)
     got = logdet(operator, steps=6, probes=3, tol=0.1)
@@ -134,12 +131,6 @@ def test_a_log_determinant_to_a_tolerance():
 # ---- spectral density
 
 
-def smoothed(values, grid, width):
-    """φ of all eigenvalues."""
-    bells = torch.exp(-0.5 * ((grid.unsqueeze(1) - values) / width).square()) / (width * math.sqrt(2 * math.pi))
-    return bells.mean(1)
-
-
 def test_few_dimensions_are_exact():
     operator, _, values = planted(SPECTRA["indefinite"])
     got = spectral_density(operator)
@@ -148,35 +139,6 @@ def test_few_dimensions_are_exact():
     assert_close(got.density, smoothed(values, got.grid, got.width), 1e-10)
     assert got.negative.estimate == pytest.approx(float((values < -got.threshold).double().mean()))
     assert got.negative.standard_error == 0
-
-
-@pytest.mark.parametrize("runs", RUNS_OF_QUADRATURE)
-def test_the_band_holds_the_density(runs):
-    """About 95 % of the runs, at each point of the grid; wide enough bells make the quadrature's own error small."""
-    values = torch.cat([torch.linspace(-1, 1, 180), torch.linspace(3, 5, 20)]).to(F64)
-    operator, _, every = planted(values)
-    inside = []
-    for seed in range(runs):
-        got = spectral_density(operator, steps=20, probes=9, points=40, width=0.4, seed=seed)
-        low, high = got.band
-        want = smoothed(every, got.grid, got.width)
-        inside.append(((low <= want + 1e-4) & (want - 1e-4 <= high)).double())
-    assert 0.89 <= float(torch.stack(inside).mean()) <= 0.99
-
-
-@pytest.mark.parametrize("runs", RUNS_OF_QUADRATURE)
-def test_masses_are_bracketed_and_calibrated(runs):
-    values = torch.cat([torch.linspace(-3, -1, 40), 1e-5 * torch.linspace(-1, 1, 100), torch.linspace(1, 5, 60)]).to(
-        F64
-    )
-    operator, _, _ = planted(values)
-    hits = []
-    for seed in range(runs):
-        got = spectral_density(operator, steps=16, probes=10, threshold=0.01, points=11, seed=seed)
-        for mass, share in ((got.negative, 0.2), (got.near_zero, 0.5)):
-            assert 0 <= mass.low <= mass.estimate <= mass.high <= 1
-            hits.append(mass.low <= share <= mass.high)
-    assert sum(hits) / len(hits) >= 0.93
 
 
 def test_each_probe_is_bracketed_exactly():
@@ -218,11 +180,13 @@ def test_more_than_fifty_steps_show_no_ghosts():
 
 def test_a_density_to_a_tolerance():
     operator, _, _ = planted(SPECTRA["uniform"])
-    got = spectral_density(operator, steps=12, probes=3, width=0.3, points=101, tol=0.015)
-    assert float(got.standard_error.mean() / got.density.mean()) <= 0.015
-    assert got.nodes.shape[0] > 3
+    got = spectral_density(operator, steps=12, probes=3, width=0.3, points=101, tol=0.04)
+    assert float(got.standard_error.mean() / got.density.mean()) <= 0.04
+    assert 3 < got.nodes.shape[0] < 25
+    assert got.converged
+    assert not got.exact
     with pytest.warns(NotConverged, match=r"The spectral density has standard errors .* after 4 probes"):
-        spectral_density(operator, steps=12, probes=3, points=101, tol=0.01, max_probes=4)
+        assert not spectral_density(operator, steps=12, probes=3, points=101, tol=0.01, max_probes=4).converged
 
 
 def test_special_operators():
@@ -245,6 +209,39 @@ def test_results_come_back_from_files(tmp_path):
     assert back.mass(0, 1) == got.mass(0, 1)
     total = trace(operator)
     assert Estimate.load(total.save(tmp_path / "trace.npz")) == total
+    rough = Diagonal(torch.ones(3), None, torch.full((3,), 0.5), products=60, converged=False)
+    for entries in (rough, diagonal(Opaque(Dense(random(3, 3))))):
+        again = Diagonal.load(entries.save(tmp_path / "diagonal.npz"))
+        assert torch.equal(again.values, entries.values)
+        assert torch.equal(again.standard_error, entries.standard_error)
+        assert (again.exact, again.products, again.converged) == (entries.exact, entries.products, entries.converged)
+
+
+def flat(n):
+    return Opaque(Diagonal(torch.ones(n, dtype=F64)))
+
+
+LONG = {
+    "trace": lambda told: trace(flat(300), progress=told),
+    "trace to a tolerance": lambda told: trace(planted(SPECTRA["exponential"])[0], tol=0.05, progress=told),
+    "small trace": lambda told: trace(flat(40), progress=told),
+    "frobenius_norm": lambda told: frobenius_norm(flat(300), progress=told),
+    "diagonal": lambda told: diagonal(flat(300), progress=told),
+    "large diagonal": lambda told: diagonal(flat(2100), progress=told),
+    "logdet": lambda told: logdet(flat(300), progress=told),
+    "large logdet": lambda told: logdet(flat(2100), probes=8, progress=told),
+    "density": lambda told: spectral_density(flat(300), progress=told),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_progress_is_told_along_the_way(name):
+    lines = []
+    LONG[name](lines.append)
+    assert len(lines) >= 3
+    counts = [int(line.split()[0].replace(",", "")) for line in lines if "standard error" not in line]
+    assert counts == sorted(set(counts))
+    assert all("products" in line for line in lines)
 
 
 REFUSED = [

@@ -90,6 +90,7 @@ def test_blocks_answer_each_for_itself():
     operator, _low, spread = large([5.0], N)
     blocks = BlockDiagonal([Dense(spd(4)), operator])
     got = diagonal(blocks, products=30)
+    assert got.products == operator.columns == 30
     assert_close(got.values[:4], spd(4).diagonal())
     assert got.standard_error[:4].eq(0).all()
     assert got.standard_error[4:].gt(0).any()
@@ -99,9 +100,10 @@ def test_blocks_answer_each_for_itself():
 
 def test_kronecker_products_of_estimates_bound_their_error():
     a, b = random(3).abs(), random(2).abs()
-    rough = Kronecker(Diagonal(a, None, 0.1 * a), Diagonal(b, None, 0.1 * b))
+    rough = Kronecker(Diagonal(a, None, 0.1 * a, products=7, converged=False), Diagonal(b, None, 0.1 * b, products=8))
     got = diagonal(rough)
-    assert not got.exact
+    assert (got.exact, got.products, got.converged) == (False, 15, False)
+    assert not trace(rough).converged
     assert_close(got.standard_error, 0.21 * got.values, 1e-10)
 
 

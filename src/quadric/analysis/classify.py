@@ -45,7 +45,8 @@ class CriticalPoint(Saved):
     `gradient_noise` is the standard error of the gradient as a mean over the data's examples (None without examples).
     `newton_decrement` is (gᵀ|H|⁻¹g)^½ over the eigenvalues that are not zero, half its square being the decrease that
     the quadratic model promises (None where it was not found). `direction` is a unit vector [n] of most negative
-    curvature, pointing downhill; None where no eigenvalue is negative.
+    curvature, pointing downhill; None where no eigenvalue is negative. `converged` is whether the extremal eigenvalues
+    met the eigensolver's tolerance; where they did not, `evidence` says so. `products` counts those of the Hessian.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class CriticalPoint(Saved):
     exact: bool
     products: int
     evidence: str
+    converged: bool = True
 
     def summary(self) -> str:
         """A few lines for a person."""
@@ -96,6 +98,8 @@ class _Spectrum:
     products: int
     exact: bool
     vectors: Tensor | None
+    reason: str = ""
+    """Why the eigensolver did not converge; empty where it did."""
 
     @property
     def scale(self) -> float:
@@ -140,14 +144,16 @@ def classify(
         _zero(spectrum, norm / length if norm <= gradient_tol else 0.0, eps) if tol is None else (tol, "given")
     )
     index, between, products = _negative(hessian, spectrum, zero, seed, progress)
-    noise, without = _noise(objective, data, seed)
+    noise, without = _noise(objective, data, seed, progress)
+    decrement, solving = _decrement(hessian, spectrum, gradient, zero)
     kind, evidence = _judge(spectrum, zero, norm <= gradient_tol)
     low = float(spectrum.eigenvalues[0])
     return CriticalPoint(
         kind, index, between, spectrum.eigenvalues, spectrum.errors, reading.loss, norm, gradient_tol, noise,
-        _decrement(hessian, spectrum, gradient, zero), zero, reason,
+        decrement, zero, reason,
         _downhill(spectrum.most_negative, gradient) if low < -zero else None,
-        hessian.shape[0], spectrum.exact, spectrum.products + products, evidence + without,
+        hessian.shape[0], spectrum.exact, spectrum.products + products + solving, evidence + without,
+        not spectrum.reason,
     )  # fmt: skip
 
 
@@ -174,8 +180,9 @@ def _spectrum(hessian: Hessian, seed: int, progress: Progress | None) -> _Spectr
     vectors = found.eigenvectors[:, order.to(found.eigenvectors.device)]
     lower, upper = (float(values[0]), float(values[-1])) if exact else _reach(found)
     return _Spectrum(
-        values, found.errors[order], lower, upper, vectors[:, 0], found.products, exact, vectors if exact else None
-    )
+        values, found.errors[order], lower, upper, vectors[:, 0], found.products, exact, vectors if exact else None,
+        "" if found.converged else found.reason,
+    )  # fmt: skip
 
 
 def _reach(found: Eigenpairs) -> tuple[float, float]:
@@ -209,7 +216,7 @@ def _negative(
     return min(max(round(n * found.negative.estimate), low), high), (low, high), found.products
 
 
-def _noise(objective: Objective, data: Any, seed: int) -> tuple[float | None, str]:
+def _noise(objective: Objective, data: Any, seed: int, progress: Progress | None) -> tuple[float | None, str]:
     """(tr Cov / N)^½ over the examples of the data, or why not."""
     if data is None:
         return None, ""
@@ -217,23 +224,25 @@ def _noise(objective: Objective, data: Any, seed: int) -> tuple[float | None, st
     if count < 2:
         return None, ""
     try:
-        spread = trace(EmpiricalFisher(objective, data, centered=True, seed=seed), method="hutchinson", seed=seed)
+        fisher = EmpiricalFisher(objective, data, centered=True, seed=seed)
+        spread = trace(fisher, method="hutchinson", seed=seed, progress=progress)
     except (ValueError, TypeError, NotImplementedError) as error:
         return None, f" No sampling noise: {error}"
     return math.sqrt(max(spread.estimate, 0.0) / (count - 1)), ""
 
 
-def _decrement(hessian: Hessian, spectrum: _Spectrum, gradient: Tensor, zero: float) -> float | None:
-    """(gᵀ|H|⁻¹g)^½, by all eigenvectors, or where the Hessian is definite by MINRES."""
+def _decrement(hessian: Hessian, spectrum: _Spectrum, gradient: Tensor, zero: float) -> tuple[float | None, int]:
+    """(gᵀ|H|⁻¹g)^½, by all eigenvectors, or where the Hessian is definite by MINRES; and the products that took."""
     if spectrum.vectors is not None:
         along = spectrum.vectors.double().T @ gradient
         values = spectrum.eigenvalues.to(along.device).abs()
         kept = values > zero
-        return math.sqrt(float((along[kept].square() / values[kept]).sum()))
+        return math.sqrt(float((along[kept].square() / values[kept]).sum())), 0
     if not (spectrum.lower > zero or spectrum.upper < -zero):
-        return None
+        return None, 0
     solved = minimal_residuals(hessian, gradient.to(hessian.dtype), 1e-3, 200)
-    return math.sqrt(abs(float(gradient @ solved.solution.double()))) if solved.converged else None
+    found = math.sqrt(abs(float(gradient @ solved.solution.double()))) if solved.converged else None
+    return found, solved.products
 
 
 def _downhill(direction: Tensor, gradient: Tensor) -> Tensor:
@@ -250,6 +259,8 @@ def _judge(spectrum: _Spectrum, zero: float, stationary: bool) -> tuple[str, str
             f"Extremal eigenvalues by Lanczos; with a probability of 98 % none lies below {spectrum.lower:.4g} or "
             f"above {spectrum.upper:.4g}."
         )
+    if spectrum.reason:
+        basis += f" The eigensolver did not converge, which the errors include: {spectrum.reason}."
     if not stationary:
         return "not stationary", basis + " The gradient is not zero, so the signs say nothing of a critical point."
     if low < -zero and high > zero:

@@ -17,7 +17,10 @@ FORMAT = 1
 
 
 class Saved:
-    """For frozen dataclasses of tensors, numbers, strings, None, tuples of these, and other such dataclasses."""
+    """For frozen dataclasses of tensors, numbers, strings, None, tuples of these, and other such results.
+
+    A class that is no dataclass says with `_saved` what it is made of.
+    """
 
     _kinds: ClassVar[dict[str, type[Saved]]] = {}
 
@@ -38,6 +41,11 @@ class Saved:
         finally:
             partial.unlink(missing_ok=True)
         return target
+
+    def _saved(self) -> dict[str, Any]:
+        """The keyword arguments that make the same result again."""
+        assert is_dataclass(self)
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -65,8 +73,8 @@ def _packed(value: Any, arrays: dict[str, Any]) -> Any:
         name = f"array{len(arrays)}"
         arrays[name] = value.detach().cpu().numpy()
         return {"tensor": name}
-    if is_dataclass(value) and isinstance(value, Saved):
-        inside = {f.name: _packed(getattr(value, f.name), arrays) for f in fields(value) if f.init}
+    if isinstance(value, Saved):
+        inside = {name: _packed(part, arrays) for name, part in value._saved().items()}
         return {"kind": type(value).__name__, "fields": inside}
     if isinstance(value, (tuple, list)):
         return {"tuple": [_packed(part, arrays) for part in value]}

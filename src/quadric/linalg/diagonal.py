@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
+import torch
 
-from quadric.core.errors import NotConverged
+from quadric.core.progress import Progress, Reporter
 from quadric.linalg.diagpp import DiagPlusPlus
 from quadric.linalg.limits import EXACT_BELOW
 from quadric.linalg.repeatable import check_repeatable
-from quadric.linalg.sampling import LEAST, check_budget, enlarged
+from quadric.linalg.sampling import FIRST, check_budget, more_products, ran_out
+from quadric.linalg.watched import Watched
 from quadric.operators import queries
 from quadric.operators.diagonal import Diagonal
 from quadric.operators.operator import LinearOperator
 
 
 def diagonal(
-    operator: LinearOperator, *, products: int | None = None, tol: float | None = None, seed: int = 0
+    operator: LinearOperator,
+    *,
+    products: int | None = None,
+    tol: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Diagonal:
-    """diag A as a diagonal operator: `.values`, `.standard_error`, `.exact`.
+    """diag A as a diagonal operator: `.values`, `.standard_error`, `.exact`, `.converged`, `.products`; it saves.
 
     In closed form where the structure has one; by n products for n ≤ 2,000; else by Diag++ with `products` products
     (default 99) and random signs from `seed`, unbiased, with a standard error for each entry. With `tol` instead,
     products are added until the standard errors, together as one vector, are at most `tol` of the diagonal's length, or
-    as many as `products` (default 10,000) are spent, which gives a NotConverged warning. Raises ValueError for a
+    as many as `products` (default 10,000) are spent, which gives a NotConverged warning; where that is expected to take
+    more than n, n give the exact answer. `progress` is called with a line now and then. Raises ValueError for a
     rectangular operator, data that differ between readings, or fewer than 6 products.
     """
     operator.space  # noqa: B018 - raises where the operator is rectangular
@@ -34,30 +41,37 @@ def diagonal(
         if closed is not None:
             return closed
         if part.shape[0] <= EXACT_BELOW:
-            return Diagonal(part._dense().diagonal().clone(), part.space)
-        return _estimated(part, limit, tol, seed)
+            return _exact(Watched(part, reporter, part.shape[0]), 0)
+        return _estimated(Watched(part, reporter, limit if tol is None else None), limit, tol, seed, reporter)
 
-    return ask(operator)
+    with Reporter(progress, "diagonal") as reporter:
+        return ask(operator)
 
 
-def _estimated(operator: LinearOperator, limit: int, tol: float | None, seed: int) -> Diagonal:
+def _exact(operator: Watched, spent: int) -> Diagonal:
+    """By n products; `spent` went before."""
+    n = operator.shape[0]
+    values = torch.empty(n, dtype=operator.dtype, device=operator.device)
+    for first, part in operator.columns():
+        values[first : first + part.shape[1]] = part.diagonal(-first)
+    return Diagonal(values, operator.space, products=spent + n)
+
+
+def _estimated(operator: Watched, limit: int, tol: float | None, seed: int, reporter: Reporter) -> Diagonal:
     method = DiagPlusPlus(operator, seed)
-    method.grow(limit if tol is None else min(limit, 30))
+    method.grow(limit if tol is None else min(limit, FIRST))
     found = method.diagonal()
     while tol is not None:
         error, allowed = float(found.standard_error.double().norm()), tol * float(found.values.double().norm())
         if error <= allowed:
             break
-        wanted = enlarged(method.products, error / max(allowed, 1e-300))
-        more = min(limit - method.products, max(LEAST, wanted - method.products))
-        if more < LEAST:
-            warnings.warn(
-                f"The diagonal has a standard error of {error:.2g} after {method.products} products, where "
-                f"{allowed:.2g} was asked for: the products ran out.",
-                NotConverged,
-                stacklevel=4,
-            )
-            break
+        reporter.report(f"{found.products} products, standard error {error:.2g} of {allowed:.2g}")
+        more = more_products(found.products, operator.shape[0], limit, error / max(allowed, 1e-300))
+        if more is None:
+            return _exact(operator, found.products)
+        if more == 0:
+            ran_out("The diagonal", error, allowed, found.products, stacklevel=5)
+            return Diagonal(found.values, found.space, found.standard_error, products=found.products, converged=False)
         method.grow(more)
         found = method.diagonal()
     return found

@@ -47,7 +47,8 @@ class DiagPlusPlus:
         """The diagonal so far, with a standard error for each entry."""
         inside = (self._basis * self._images).sum(1)
         rest = self._probes * (self._answers - self._basis @ (self._basis.T @ self._answers))
-        return Diagonal(inside + rest.mean(1), self.operator.space, rest.std(1) / rest.shape[1] ** 0.5)
+        error = rest.std(1) / rest.shape[1] ** 0.5
+        return Diagonal(inside + rest.mean(1), self.operator.space, error, products=self.products)
 
 
 def diagpp(operator: LinearOperator, *, products: int = 100, seed: int = 0) -> Diagonal:

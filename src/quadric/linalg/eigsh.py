@@ -69,7 +69,7 @@ def eigsh(
     check_repeatable(operator)
     with Reporter(progress, f"eigsh, {k} of {n} eigenvalues") as reporter:
         if preconditioner is not None:
-            return lobpcg(operator, k, preconditioner, tol=tol, seed=seed, max_products=limit).warn("eigsh")
+            return lobpcg(operator, k, preconditioner, tol=tol, seed=seed, max_products=limit, progress=reporter.report)
         if n <= size:
             return dense_eigh(operator, k, which, tol, 0)
         search = _Search(operator, k, which, tol, size, limit, seed, reporter)

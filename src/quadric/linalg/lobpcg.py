@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from quadric.core.progress import Progress, Reporter
 from quadric.linalg.eigenpairs import Eigenpairs
 from quadric.linalg.probes import gaussian, seeded
 from quadric.operators.operator import LinearOperator
@@ -23,8 +24,12 @@ def lobpcg(
     tol: float = 1e-6,
     seed: int = 0,
     max_products: int = 5_000,
+    progress: Progress | None = None,
 ) -> Eigenpairs:
     """The k smallest eigenpairs of A by Rayleigh–Ritz on span{X, P R, D}, ascending.
+
+    To residuals of at most `tol` times the largest magnitude; else it warns (NotConverged). `progress` is called with a
+    line at each iteration.
 
     X are the present vectors [n, k + 3], R = A X − X Θ their residuals (of those not yet converged), P the
     preconditioner, D the last step. The basis is orthonormalised at each iteration, A X measured anew at the end.
@@ -33,6 +38,19 @@ def lobpcg(
     beyond k + 3, so multiplicities up to 3 at the k-th eigenvalue are right, higher ones up to what was asked for.
     References: Knyazev (2001); Hetmaniuk and Lehoucq (2006), Basis selection in LOBPCG.
     """
+    with Reporter(progress, f"lobpcg, {k} of {operator.shape[0]} eigenvalues") as reporter:
+        return _iterated(operator, k, preconditioner, tol, seed, max_products, reporter).warn("lobpcg")
+
+
+def _iterated(
+    operator: LinearOperator,
+    k: int,
+    preconditioner: LinearOperator,
+    tol: float,
+    seed: int,
+    max_products: int,
+    reporter: Reporter,
+) -> Eigenpairs:
     n, eps = operator.shape[0], torch.finfo(operator.dtype).eps
     size = min(n, k + GUARDS)
     x, _ = torch.linalg.qr(gaussian(operator.space, size, seeded(seed)))
@@ -46,9 +64,10 @@ def lobpcg(
         norms = residual.double().norm(dim=0)
         open_ = norms > 0.5 * tol * scale
         worst = float(norms[:k].max())
+        reporter.report(f"{products} products, residual {worst / (scale or 1.0):.1e} of {tol:.1e}")
         best, idle = (worst, 0) if worst < 0.5 * best else (best, idle + 1)
-        room = max_products - products - k
-        if not bool(open_[:k].any()) or int(open_.sum()) > room or size == n or idle > PATIENCE:
+        spent = int(open_.sum()) > max_products - products - k
+        if not bool(open_[:k].any()) or spent or size == n or idle > PATIENCE:
             break
         w = _outside(preconditioner @ residual[:, open_], torch.cat([x, step], dim=1), eps)
         if w.shape[1] == 0:
@@ -60,16 +79,14 @@ def lobpcg(
         x, ax, theta, rotation = _rayleigh_ritz(basis, images, size)
         step, a_step = _step(basis, images, rotation, size, eps)
     ax = operator @ x[:, :k]
-    products += k
     values = theta[:k]
     residuals = (ax.double() - x[:, :k].double() * values.to(x.device)).norm(dim=0).cpu()
     converged = bool((residuals <= tol * scale).all())
-    reason = (
-        "the tolerance was met" if converged else "it made no more progress: rounding errors, or a poor preconditioner"
-    )
-    if not converged and idle <= PATIENCE:
-        reason = "products ran out (max_products)"
-    return Eigenpairs(values, x[:, :k], residuals, residuals, converged, products, tol, scale, reason=reason)
+    reason = "the tolerance was met"
+    if not converged:
+        stuck = "it made no more progress: rounding errors, or a poor preconditioner"
+        reason = "products ran out (max_products)" if spent else stuck
+    return Eigenpairs(values, x[:, :k], residuals, residuals, converged, products + k, tol, scale, reason=reason)
 
 
 def _rayleigh_ritz(basis: Tensor, images: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

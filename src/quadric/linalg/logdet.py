@@ -8,12 +8,14 @@ import warnings
 import torch
 
 from quadric.core.errors import NotConverged
+from quadric.core.progress import Progress, Reporter
 from quadric.linalg.lanczos import lanczos
 from quadric.linalg.limits import EXACT_BELOW
 from quadric.linalg.probes import seeded, signs
 from quadric.linalg.repeatable import check_repeatable
-from quadric.linalg.sampling import enlarged
+from quadric.linalg.sampling import check_tolerance, enlarged
 from quadric.linalg.shifted import check_damping, shifted
+from quadric.linalg.watched import Watched
 from quadric.operators import queries
 from quadric.operators.definiteness import NotPositiveDefinite
 from quadric.operators.dense import cholesky_of
@@ -30,30 +32,32 @@ def logdet(
     tol: float | None = None,
     max_probes: int = 500,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Estimate:
     """log det(C + λI): `.estimate` and `.standard_error`, zero where exact.
 
     In closed form where the structure gives one, by Cholesky for n ≤ 2,000, else by stochastic Lanczos quadrature with
     `probes` random signs of `seed` and `steps` steps each: probes·steps products. With `tol`, probes are added until
     the standard error is at most tol·|estimate|, or there are `max_probes` (NotConverged). The standard error is over
-    probes; a condition number far above steps² leaves a bias besides. Raises NotPositiveDefinite as `inverse` does, and
-    ValueError where C is not symmetric. Reference: Ubaru, Chen and Saad (2017), Fast estimation of tr(f(A)) via
-    stochastic Lanczos quadrature.
+    probes; a condition number far above steps² leaves a bias besides. `progress` is called with a line now and then.
+
+    Raises NotPositiveDefinite as `inverse` does, and ValueError where C is not symmetric. Reference: Ubaru, Chen and
+    Saad (2017), Fast estimation of tr(f(A)) via stochastic Lanczos quadrature.
     """
     operator.space  # noqa: B018 - raises where the operator is rectangular
     check_damping(damping)
     if probes < 2 or steps < 1:
         raise ValueError(f"Expected at least 2 probes and 1 step, got {probes} and {steps}.")
-
-    if tol is not None and not 0 < tol < 1:
-        raise ValueError(f"Expected a tolerance between 0 and 1, relative to the estimate, got {tol!r}.")
+    check_tolerance(tol)
     check_repeatable(operator)
 
     def without_structure(part: LinearOperator, shift: float) -> Estimate:
-        if part.shape[0] > EXACT_BELOW:
-            return _quadrature(part, shift, probes, steps, tol, max_probes, seed)
-        factor = cholesky_of(part, part._dense(), shift, "logdet")
-        return Estimate(2 * float(factor.diagonal().double().log().sum()), 0.0, part.shape[0])
+        n = part.shape[0]
+        if n > EXACT_BELOW:
+            watched = Watched(part, reporter, probes * steps if tol is None else None)
+            return _quadrature(watched, shift, probes, steps, tol, max_probes, seed)
+        factor = cholesky_of(part, Watched(part, reporter, n)._dense(), shift, "logdet")
+        return Estimate(2 * float(factor.diagonal().double().log().sum()), 0.0, n)
 
     def ask(part: LinearOperator, shift: float) -> Estimate:
         form = shifted(part, shift)
@@ -65,7 +69,8 @@ def logdet(
         return without_structure(part, shift) if closed is None else ground + closed
 
     try:
-        return ask(operator, damping)
+        with Reporter(progress, "log-determinant") as reporter:
+            return ask(operator, damping)
     except NotPositiveDefinite as found:
         raise found.explained(damping) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,9 +13,11 @@ from quadric.core.errors import NotConverged
 from quadric.core.progress import Progress, Reporter
 from quadric.core.saved import Saved
 from quadric.linalg.lanczos import lanczos
+from quadric.linalg.limits import EXACT_BELOW
 from quadric.linalg.probes import gaussian, seeded
 from quadric.linalg.repeatable import check_repeatable
-from quadric.linalg.sampling import enlarged
+from quadric.linalg.sampling import enlarged, more_products
+from quadric.linalg.watched import Watched
 from quadric.operators.operator import LinearOperator
 
 NEAR_ZERO = 1e-3
@@ -44,6 +46,7 @@ class SpectralDensity(Saved):
     `standard_error` [points] is over probes, and `band` its two-sigma interval. `negative` is the share of eigenvalues
     below −threshold, `near_zero` that within ±threshold. `nodes` and `weights` [probes, steps] are the quadrature:
     (1/n) tr f(A) ≈ mean over probes of Σ_j weights f(nodes). `exact` where all eigenvalues were computed instead.
+    `converged` is whether the standard errors are within the tolerance that was asked for, if one was.
     """
 
     grid: Tensor
@@ -58,6 +61,7 @@ class SpectralDensity(Saved):
     dimension: int
     products: int
     exact: bool = False
+    converged: bool = True
 
     @property
     def band(self) -> tuple[Tensor, Tensor]:
@@ -91,7 +95,8 @@ def spectral_density(
     values and first components squared are a Gauss quadrature of its distribution of eigenvalues; the standard errors
     are over probes. With `tol`, probes are added until the standard errors of the density, averaged over the grid, are
     at most `tol` of it, and those of both masses at most `tol`, or `max_probes` are spent (NotConverged). Where n is no
-    more than probes·steps, all eigenvalues are computed instead.
+    more than probes·steps, all eigenvalues are computed instead; and so they are for n ≤ 2,000 where `tol` is expected
+    to take more than n products. `progress` is called with a line now and then.
 
     `width` defaults to 1 % of the spectrum's range (at least 1e-6 of the largest magnitude), `threshold` to 1e-3 of the
     largest magnitude. A width below the distance of Ritz values shows the quadrature, not the spectrum. Cost:
@@ -105,8 +110,7 @@ def spectral_density(
     check_repeatable(operator)
     with Reporter(progress, "spectral density") as reporter:
         if n <= probes * steps:
-            values = torch.linalg.eigvalsh(_symmetric(operator._dense())).unsqueeze(0)
-            return _built(values, torch.full_like(values, 1 / n), n, n, points, width, threshold, exact=True)
+            return _exact(Watched(operator, reporter, n), 0, points, width, threshold)
         generator = seeded(seed)
         parts: list[tuple[Tensor, Tensor]] = []
         goal, products = probes, 0
@@ -122,6 +126,8 @@ def spectral_density(
             excess = 0.0 if tol is None else _excess(found, tol)
             if excess <= 1 or len(parts) >= max_probes:
                 break
+            if n <= EXACT_BELOW and more_products(products, n, max_probes * steps, excess) is None:
+                return _exact(Watched(operator, reporter, n), products, points, width, threshold)
             goal = min(max_probes, enlarged(len(parts), excess))
     if excess > 1:
         warnings.warn(
@@ -130,6 +136,7 @@ def spectral_density(
             NotConverged,
             stacklevel=2,
         )
+        return replace(found, converged=False)
     return found
 
 
@@ -154,6 +161,13 @@ def _check(
             raise ValueError(f"Expected a finite {name} > 0, got {value!r}.")
     if tol is not None and not 0 < tol < 1:
         raise ValueError(f"Expected a tolerance between 0 and 1, got {tol!r}.")
+
+
+def _exact(operator: Watched, spent: int, points: int, width: float | None, threshold: float | None) -> SpectralDensity:
+    """By all eigenvalues, with n products; `spent` went before."""
+    n = operator.shape[0]
+    values = torch.linalg.eigvalsh(_symmetric(operator._dense())).unsqueeze(0)
+    return _built(values, torch.full_like(values, 1 / n), n, spent + n, points, width, threshold, exact=True)
 
 
 def _symmetric(matrix: Tensor) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from quadric.core.errors import unknown_name
 from quadric.core.progress import Progress, Reporter
@@ -12,7 +14,8 @@ from quadric.linalg.hutchinson import Hutchinson
 from quadric.linalg.hutchpp import HutchPlusPlus
 from quadric.linalg.probes import signs
 from quadric.linalg.repeatable import check_repeatable
-from quadric.linalg.sampling import MOST, Sampler, check_budget, sampled
+from quadric.linalg.sampling import Sampler, at_once, check_budget, sampled
+from quadric.linalg.watched import Watched
 from quadric.linalg.xtrace import XTrace
 from quadric.operators import queries
 from quadric.operators.estimate import Estimate
@@ -38,8 +41,9 @@ def trace(
     error that is only an upper estimate), with probes of `seed`.
 
     `products` is the number to take (default 99). With `tol` instead, products are added until the standard error is at
-    most tol·|estimate|, or as many as `products` (default 10,000) are spent, which gives a NotConverged warning.
-    Raises ValueError for a rectangular operator, data that differ between readings, or a budget below 6 products.
+    most tol·|estimate|, or as many as `products` (default 10,000) are spent, which gives a NotConverged warning; where
+    that is expected to take more than n, n give the exact answer. `progress` is called with a line now and then. Raises
+    ValueError for a rectangular operator, data that differ between readings, or a budget below 6 products.
     """
     operator.space  # noqa: B018 - raises where the operator is rectangular
     if method not in METHODS:
@@ -51,28 +55,45 @@ def trace(
         closed = queries.trace(part, ask)
         if closed is not None:
             return closed
-        if part.shape[0] <= limit and (tol is None or part.shape[0] <= MOST // 100):
-            return Estimate(float(part._dense().diagonal().double().sum()), 0.0, part.shape[0])
-        return sampled(METHODS[method](part, seed), limit, tol, "The trace", reporter)
+        n = part.shape[0]
+        if at_once(n, limit, tol):
+            return Estimate(_sum_of_diagonal(Watched(part, reporter, n)), 0.0, n)
+        watched = Watched(part, reporter, limit if tol is None else None)
+        exact = partial(_sum_of_diagonal, watched)
+        return sampled(METHODS[method](watched, seed), exact, limit, tol, "The trace", reporter)
 
     with Reporter(progress, "trace") as reporter:
         return ask(operator)
 
 
+def _sum_of_diagonal(operator: Watched) -> float:
+    """tr A, by n products."""
+    return sum(float(part.diagonal(-first).double().sum()) for first, part in operator.columns())
+
+
 def frobenius_norm(
-    operator: LinearOperator, *, products: int | None = None, tol: float | None = None, seed: int = 0
+    operator: LinearOperator,
+    *,
+    products: int | None = None,
+    tol: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Estimate:
     """‖A‖_F = (E ‖A ω‖²)^½ for random signs ω: `.estimate` and `.standard_error` (to first order), zero where exact.
 
-    Budget and tolerance as for `trace`; exact where n is no more than the products to take.
+    Budget, tolerance and progress as for `trace`; exact where n is no more than the products to take.
     """
     limit = check_budget(products, tol)
     check_repeatable(operator)
     n = operator.shape[1]
-    if n <= limit and (tol is None or n <= MOST // 100):
-        return Estimate(float(operator._dense().double().norm()), 0.0, n)
-    # the standard error of a square root is half as large, relatively
-    squares = sampled(_Squares(operator, seed), limit, None if tol is None else 2 * tol, "The norm", None)
+    with Reporter(progress, "Frobenius norm") as reporter:
+        if at_once(n, limit, tol):
+            return Estimate(math.sqrt(_sum_of_squares(Watched(operator, reporter, n))), 0.0, n)
+        watched = Watched(operator, reporter, limit if tol is None else None)
+        # the standard error of a square root is half as large, relatively
+        twice = None if tol is None else 2 * tol
+        exact = partial(_sum_of_squares, watched)
+        squares = sampled(_Squares(watched, seed), exact, limit, twice, "The square of the norm", reporter)
     root = math.sqrt(max(squares.estimate, 0.0))
     error = squares.standard_error / (2 * root) if root else 0.0
     return Estimate(root, error, squares.products, squares.converged)
@@ -83,4 +104,14 @@ class _Squares(Hutchinson):
 
     def grow(self, products: int) -> None:
         images = self.operator @ signs(self.operator.domain, products, self._generator)
-        self._samples = torch.cat([self._samples, images.double().square().sum(0).cpu()])
+        self._samples = torch.cat([self._samples, _squares(images)])
+
+
+def _sum_of_squares(operator: Watched) -> float:
+    """‖A‖_F², by n products."""
+    return sum(float(_squares(part).sum()) for _, part in operator.columns())
+
+
+def _squares(x: Tensor) -> Tensor:
+    """‖xᵢ‖² over the columns, summed in float64 on the CPU."""
+    return x.double().square().sum(0).cpu()

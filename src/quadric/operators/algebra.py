@@ -107,7 +107,10 @@ def _sum_diagonal(operator: Sum, recurse: Callable[[LinearOperator], Diagonal]) 
     left, right = recurse(operator.left), recurse(operator.right)
     exact = left.exact and right.exact
     error = None if exact else left.standard_error + right.standard_error
-    return Diagonal(left.values + right.values, operator.space, error)
+    return Diagonal(
+        left.values + right.values, operator.space, error,
+        products=left.products + right.products, converged=left.converged and right.converged,
+    )  # fmt: skip
 
 
 @queries.trace.register(Sum)
@@ -124,7 +127,7 @@ def _sum_restrict(operator: Sum, selection: Selection) -> LinearOperator:
 def _scaled_diagonal(operator: Scaled, recurse: Callable[[LinearOperator], Diagonal]) -> Diagonal:
     inner, factor = recurse(operator.operator), operator.factor
     error = None if inner.exact else abs(factor) * inner.standard_error
-    return Diagonal(factor * inner.values, operator.space, error)
+    return Diagonal(factor * inner.values, operator.space, error, products=inner.products, converged=inner.converged)
 
 
 @queries.trace.register(Scaled)

@@ -146,7 +146,10 @@ def _diagonal(operator: BlockDiagonal, recurse: Callable[[LinearOperator], Diago
     for part, selection in zip(parts, operator.selections, strict=True):
         selection.write(part.values, values)
         selection.write(part.standard_error, error)
-    return Diagonal(values, operator.space, None if all(part.exact for part in parts) else error)
+    return Diagonal(
+        values, operator.space, None if all(part.exact for part in parts) else error,
+        products=sum(part.products for part in parts), converged=all(part.converged for part in parts),
+    )  # fmt: skip
 
 
 @queries.trace.register(BlockDiagonal)

@@ -79,10 +79,11 @@ def _diagonal(operator: Kronecker, recurse: Callable[[LinearOperator], Diagonal]
         return None
     left, right = recurse(operator.left), recurse(operator.right)
     values = torch.outer(left.values, right.values).reshape(-1)
-    if left.exact and right.exact:
-        return Diagonal(values, operator.space)
     upper = torch.outer(left.values.abs() + left.standard_error, right.values.abs() + right.standard_error)
-    return Diagonal(values, operator.space, upper.reshape(-1) - values.abs())
+    return Diagonal(
+        values, operator.space, None if left.exact and right.exact else upper.reshape(-1) - values.abs(),
+        products=left.products + right.products, converged=left.converged and right.converged,
+    )  # fmt: skip
 
 
 @queries.trace.register(Kronecker)
@@ -92,7 +93,10 @@ def _trace(operator: Kronecker, recurse: Callable[[LinearOperator], Estimate]) -
     left, right = recurse(operator.left), recurse(operator.right)
     value = left.estimate * right.estimate
     error = (abs(left.estimate) + left.standard_error) * (abs(right.estimate) + right.standard_error) - abs(value)
-    return Estimate(value, 0.0 if left.exact and right.exact else error, left.products + right.products)
+    return Estimate(
+        value, 0.0 if left.exact and right.exact else error,
+        left.products + right.products, left.converged and right.converged,
+    )  # fmt: skip
 
 
 @queries.inverse.register(Kronecker)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
+from quadric.core.memory import memory_limit
 from quadric.core.space import Space
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 DENSE_LIMIT = 20_000
 """Dimension above which `to_dense` asks to be told."""
+SMALL = 2**26
+"""Bytes up to which it does not ask the system how much memory there is."""
 
 
 class LinearOperator(ABC):
@@ -125,12 +128,21 @@ class LinearOperator(ABC):
     # ---- other forms
 
     def to_dense(self, limit: int = DENSE_LIMIT) -> Tensor:
-        """The matrix [m, n]. Cost: n products, m·n numbers. Raises ValueError when n or m exceeds `limit`."""
+        """The matrix [m, n]. Cost: n products, m·n numbers.
+
+        Raises ValueError where n or m exceeds `limit`, or the matrix needs more memory than the process can have.
+        """
+        needed = self.shape[0] * self.shape[1] * self.dtype.itemsize
+        takes = f"A dense matrix of shape {list(self.shape)} takes {needed / 2**30:.1f} GiB"
         if max(self.shape) > limit:
-            size = self.shape[0] * self.shape[1] * self.dtype.itemsize / 2**30
             raise ValueError(
-                f"A dense matrix of shape {list(self.shape)} takes {size:.1f} GiB and {self.shape[1]} products; "
-                f"to_dense refuses above {limit}. Pass limit={max(self.shape)} if that is what you want."
+                f"{takes} and {self.shape[1]} products; to_dense refuses above {limit}. "
+                f"Pass limit={max(self.shape)} if that is what you want."
+            )
+        there = memory_limit(self.device) if needed > SMALL else None
+        if there is not None and needed > there:
+            raise ValueError(
+                f"{takes}, and the memory is {there / 2**30:.1f} GiB in all. Use products (`op @ x`) instead."
             )
         return self._dense()
 

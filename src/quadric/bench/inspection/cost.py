@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from quadric.bench.inspection.parts import Part
 from quadric.bench.inspection.point import Point
 from quadric.bench.inspection.subject import Subject
+from quadric.core.memory import memory_limit
 
 FORWARD = 1 / 3
 """An evaluation's share of the time of a gradient."""
@@ -39,8 +39,8 @@ def costs(parts: Sequence[Part], point: Point, subject: Subject) -> list[Cost]:
 
 
 def check_room(parts: Sequence[Part], subject: Subject) -> None:
-    """Raise ValueError where the vectors of a part are more than the whole memory of the machine, or GPU, holds."""
-    there = _room(subject.settings.device)
+    """Raise ValueError where the vectors of a part need more memory than the process, or the GPU, can have."""
+    there = memory_limit(subject.settings.device)
     for part in parts:
         needed = _bytes(part, subject)
         if there is not None and needed > there:
@@ -74,12 +74,3 @@ def size(count: int) -> str:
 
 def _bytes(part: Part, subject: Subject) -> int:
     return part.vectors * subject.dimension * subject.objective.space.dtype.itemsize
-
-
-def _room(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1])
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from quadric.bench.inspection.subject import Subject
 from quadric.bench.runner import Stopwatch
 from quadric.core.errors import ConvergenceError
+from quadric.core.memory import growth
 from quadric.curvature.regularity import ROUNDING, read
 from quadric.linalg.probes import gaussian, seeded
 from quadric.linalg.repeatable import check_repeatable
@@ -29,7 +29,7 @@ KNOWN = (NotImplementedError, ConvergenceError, torch.OutOfMemoryError)
 class Point:
     """The loss f over the data and its gradient at the weights, and seconds: of a gradient, and of one product.
 
-    `product_bytes` is what the process grew by while these ran, None where the system does not tell.
+    `product_bytes` is what the process grew by at most while these ran, None where the system does not tell.
     """
 
     loss: float
@@ -71,21 +71,20 @@ def look(subject: Subject, curvatures: Iterable[str]) -> Point:
 def _look(subject: Subject, curvatures: Iterable[str]) -> Point:
     device, settings = subject.settings.device, subject.settings
     batches = list(_sizes(subject.data))
-    before = _memory(device, peak=False)
     gradient, products = Stopwatch(device), {}
-    for i, name in enumerate(curvatures):
-        operator = subject.operator(name)
-        if i == 0:
-            with gradient:
-                reading = read(operator)
-        check_repeatable(operator)
-        watch = Stopwatch(device)
-        v = gaussian(operator.space, 1, seeded(settings.seed)).squeeze(1)
-        operator @ v  # loads code, starts threads, and retains the linearisation of a single batch
-        with watch:
-            operator @ v
-        products[name] = watch.seconds
-    after = _memory(device, peak=True)
+    with growth(device) as grown:
+        for i, name in enumerate(curvatures):
+            operator = subject.operator(name)
+            if i == 0:
+                with gradient:
+                    reading = read(operator)
+            check_repeatable(operator)
+            watch = Stopwatch(device)
+            v = gaussian(operator.space, 1, seeded(settings.seed)).squeeze(1)
+            operator @ v  # loads code, starts threads, and retains the linearisation of a single batch
+            with watch:
+                operator @ v
+            products[name] = watch.seconds
     weights = torch.cat([p.detach().double().flatten().cpu() for p in subject.objective.parameters])
     return Point(
         reading.loss,
@@ -95,7 +94,7 @@ def _look(subject: Subject, curvatures: Iterable[str]) -> Point:
         len(batches),
         gradient.seconds,
         products,
-        None if before is None or after is None else max(0, after - before),
+        grown.bytes,
         [*subject.remarks, *_random(subject)],
         subject.objective.loss is not None and subject.objective.loss.convex,
     )
@@ -115,17 +114,3 @@ def _random(subject: Subject) -> list[str]:
         "The loss depends on random numbers (dropout in train mode, or a loader that augments or composes batches at "
         f"random): all is measured for one fixed draw of them, one dropout mask, that of seed {seed}."
     ]
-
-
-def _memory(device: torch.device, *, peak: bool) -> int | None:
-    """Bytes in use now, or the most so far; of the GPU where the model is there."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) if peak else torch.cuda.memory_allocated(device)
-    pages = Path("/proc/self/statm")
-    if not pages.exists():
-        return None
-    import resource
-
-    if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(pages.read_text().split()[1]) * resource.getpagesize()

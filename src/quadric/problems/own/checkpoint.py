@@ -50,7 +50,10 @@ def contents(path: Path) -> Any:
                 "that could run code. Save the weights alone: torch.save(model.state_dict(), path)."
             ) from error
         said = f"{type(error).__name__}: {error}".split("\n")[0].split(". ")[0]
-        raise ValueError(f"{path} is not a checkpoint of tensors, or is damaged ({said}).") from error
+        raise ValueError(
+            f"{path} is not a checkpoint of tensors, or is damaged ({said}); nothing in it was executed. Expected what "
+            "torch.save(model.state_dict(), path) writes, or a .safetensors file."
+        ) from error
 
 
 def _safetensors(path: Path) -> Any:

@@ -90,7 +90,9 @@ def estimates(costs: list[Cost], point: Point) -> list[str]:
     seconds, most = sum(cost.seconds for cost in costs), max((cost.bytes for cost in costs), default=0)
     each = ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in point.product_seconds.items())
     memory = f"vectors up to {size(most)}"
-    if point.product_bytes is not None:
+    if point.product_bytes is None:
+        memory += ", what a product takes is not known here"
+    else:
         memory += f", a product about {size(point.product_bytes)}"
     return [*lines, f"in all {_time(seconds)} (one product: {each}); memory: {memory}"]
 
@@ -147,7 +149,7 @@ def _semidefinite(inspection: Inspection, name: str) -> bool:
 
 
 def _share(inspection: Inspection, name: str, which: str) -> Cell:
-    """A share of the eigenvalues: from what to what it may be, and below what it is about."""
+    """A share of the eigenvalues; below it from what to what it may be, whatever the number of steps, and of which."""
     density = result(inspection, f"{name}-density", SpectralDensity)
     if density is None:
         return Cell(NOT_MEASURED)
@@ -155,8 +157,11 @@ def _share(inspection: Inspection, name: str, which: str) -> Cell:
         return Cell("none")
     mass: Mass = getattr(density, which)
     low, high = _percent(mass.low), _percent(mass.high)
-    below = f"below −{plain(density.threshold, 2)}" if which == "negative" else f"within {plain(density.threshold, 2)}"
-    return Cell(f"{low} %" if low == high else f"{low} – {high} %", below)
+    where = f"below −{plain(density.threshold, 2)}" if which == "negative" else f"within {plain(density.threshold, 2)}"
+    if low == high:
+        return Cell(f"{low} %", where)
+    share = _percent(mass.estimate)
+    return Cell(f"{share} %" if share.startswith("<") else f"about {share} %", f"{low} – {high} %, {where}")
 
 
 def _percent(share: float) -> str:
