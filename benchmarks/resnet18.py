@@ -52,7 +52,9 @@ def main() -> None:
     gradient = perf_counter() - start
     print(f"one gradient: {gradient:.1f} s", flush=True)
     start = perf_counter()
-    found = quadric.eigsh(hessian, options.k, tol=options.tol)
+    found = quadric.eigsh(
+        hessian, options.k, tol=options.tol, return_eigenvectors=False, progress=lambda line: print(line, flush=True)
+    )
     seconds = perf_counter() - start
     print(f"eigsh: {seconds:.0f} s, {found.products} products", flush=True)
     start = perf_counter()
@@ -68,7 +70,7 @@ def main() -> None:
         "route": hessian.routes,
         "gradient_seconds": gradient,
         "eigenvalues": found.eigenvalues.tolist(),
-        "residuals": found.residuals.tolist(),
+        "errors": found.errors.tolist(),
         "converged": bool(found.converged),
         "eigenvalue_products": found.products,
         "eigenvalue_seconds": seconds,
@@ -82,7 +84,7 @@ def main() -> None:
         ["parameters, images", f"{objective.space.numel:,}, {options.images}"],
         ["one gradient", f"{gradient:.1f} s"],
         [f"{options.k} largest eigenvalues", ", ".join(f"{v:.4g}" for v in result["eigenvalues"])],
-        ["residuals", ", ".join(f"{v:.1e}" for v in result["residuals"]) + ("" if found.converged else ": not met")],
+        ["their errors", ", ".join(f"{v:.1e}" for v in result["errors"]) + ("" if found.converged else ": not met")],
         ["their products, seconds", f"{found.products}, {seconds:.0f}"],
         ["trace", f"{total.estimate:.4g} ± {total.standard_error:.2g}"],
         ["its products, seconds", f"{options.trace}, {traced:.0f}"],

@@ -56,9 +56,45 @@ def test_planted_spectra(name, which, basis, dtype):
     assert got.converged or dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+@pytest.mark.parametrize("which", ["LA", "SA", "LM", "BE"])
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.filterwarnings("ignore:eigsh stopped")
+def test_eigenvalues_alone_are_within_their_errors(name, which, dtype):
+    operator, _, values = planted(SPECTRA[name], dtype=dtype)
+    got = eigsh(operator, 7, which, return_eigenvectors=False)
+    assert got.eigenvectors.shape == (300, 0)
+    floor = 1e-13 * max(1.0, float(values.abs().max()))
+    found, want = got.eigenvalues, wanted(values, 7, which)
+    if which == "LM":  # signs may change places
+        found, want = found.abs(), want.abs()
+    assert bool(((found - want).abs() <= got.errors + floor).all())
+    assert got.converged == bool((got.errors <= got.tol * got.scale).all())
+    assert got.converged or dtype == torch.float32
+
+
+def test_eigenvalues_alone_take_fewer_products():
+    """Errors are quadratic in the residuals where the wanted stand clear of the rest."""
+    operator, _, values = planted(0.99 ** torch.arange(1_000, dtype=F64))
+    with_vectors = eigsh(operator, 5)
+    alone = eigsh(operator, 5, return_eigenvectors=False)
+    assert alone.products < with_vectors.products
+    assert bool(((alone.eigenvalues - wanted(values, 5, "LA")).abs() <= alone.errors + 1e-13).all())
+    assert alone.converged
+    assert float(alone.residuals.max()) > alone.tol * alone.scale
+
+
+def test_what_an_earlier_chain_left_is_taken_up():
+    """The look for copies ends with residuals a little above the tolerance: few products more, not hundreds."""
+    operator, matrix, values = planted(0.995 ** torch.arange(1_500, dtype=F64))
+    got = eigsh(operator, 5, tol=1e-4)
+    check(got, matrix, values, 5, "LA", 1e-12)
+    assert got.products < 200
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["LA", "SA", "LM", "BE"])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(100))
 def test_many_seeds(which, seed):
     """Chance takes no copy away: spectra of random multiplicities, random starts."""
     generator = torch.Generator().manual_seed(seed)
@@ -68,6 +104,11 @@ def test_many_seeds(which, seed):
     got = eigsh(operator, 10, which, seed=seed)
     check(got, matrix, every, 10, which, 1e-12)
     assert got.converged
+    alone = eigsh(operator, 10, which, seed=seed, return_eigenvectors=False)
+    found, want = alone.eigenvalues, wanted(every, 10, which)
+    if which == "LM":
+        found, want = found.abs(), want.abs()
+    assert bool(((found - want).abs() <= alone.errors + 1e-12).all())
 
 
 @pytest.mark.slow
@@ -274,6 +315,13 @@ def test_running_out_of_products_is_not_silent():
     x = got.eigenvectors
     assert bool(((matrix @ x - x * got.eigenvalues).norm(dim=0) <= got.residuals).all())
     assert float(got.residuals.max()) > got.tol * got.scale
+    with pytest.warns(NotConverged, match=r"before a look for missed copies ended"):
+        looked = eigsh(planted(SPECTRA["exponential"])[0], 4, max_products=20)
+    assert not looked.converged
+    assert looked.upper > 1
+    with pytest.warns(NotConverged, match=r"eigsh stopped after 31 products with errors up to .*max_products"):
+        got = eigsh(operator, 4, max_products=30, return_eigenvectors=False)
+    assert float(got.errors.max()) > got.tol * got.scale
 
 
 def test_a_false_claim_of_symmetry_shows_in_the_residuals():

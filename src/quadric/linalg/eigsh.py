@@ -36,6 +36,7 @@ def eigsh(
     which: str = "LA",
     tol: float = 1e-6,
     *,
+    return_eigenvectors: bool = True,
     preconditioner: LinearOperator | None = None,
     basis: int | None = None,
     max_products: int | None = None,
@@ -43,7 +44,9 @@ def eigsh(
     progress: Progress | None = None,
 ) -> Eigenpairs:
     """The k eigenpairs A v = θ v that are largest ("LA"), smallest ("SA"), largest in magnitude ("LM"), or from both
-    ends ("BE", the odd one from the top), to residuals of at most `tol` times the largest magnitude.
+    ends ("BE", the odd one from the top), to residuals of at most `tol` times the largest magnitude; or without
+    eigenvectors, to errors of the eigenvalues of at most that, which are quadratic in the residuals and so need fewer
+    products.
 
     Thick-restart Lanczos, always fully reorthogonalised, from a random start of `seed`. A Krylov space holds one vector
     of each eigenspace only, so when it has converged a second random chain explores the complement: what it finds
@@ -69,13 +72,19 @@ def eigsh(
     check_repeatable(operator)
     with Reporter(progress, f"eigsh, {k} of {n} eigenvalues") as reporter:
         if preconditioner is not None:
-            return lobpcg(operator, k, preconditioner, tol=tol, seed=seed, max_products=limit, progress=reporter.report)
+            found = lobpcg(
+                operator, k, preconditioner, tol=tol, seed=seed, max_products=limit, progress=reporter.report
+            )
+            return found if return_eigenvectors else found.alone()
         if n <= size:
-            return dense_eigh(operator, k, which, tol, 0)
-        search = _Search(operator, k, which, tol, size, limit, seed, reporter)
-        found = search.run()
-        if search.ran_out and n <= EXACT_BELOW and max_products is None:
-            found = dense_eigh(operator, k, which, tol, found.products)
+            found = dense_eigh(operator, k, which, tol, 0)
+        else:
+            search = _Search(operator, k, which, tol, return_eigenvectors, size, limit, seed, reporter)
+            found = search.run()
+            if search.ran_out and n <= EXACT_BELOW and max_products is None:
+                found = dense_eigh(operator, k, which, tol, found.products)
+    if not return_eigenvectors:
+        found = found.alone()
     return found.warn("eigsh")
 
 
@@ -123,6 +132,7 @@ class _Search:
     k: int
     which: str
     tol: float
+    by_vectors: bool
     basis: int
     limit: int
     seed: int
@@ -132,6 +142,7 @@ class _Search:
     vectors: Tensor = field(init=False)
     order: Tensor = field(init=False)
     residuals: Tensor = field(init=False)
+    deviations: Tensor = field(init=False)
     upper: float = math.inf
     lower: float = -math.inf
     ran_out: bool = False
@@ -146,11 +157,13 @@ class _Search:
         """Search, look whether something was missed, and search on if so."""
         self.krylov.start(self.generator)
         while True:
-            before = self.krylov.products
             if not self._search():
                 return self._finish()
-            if self.krylov.size == self.operator.shape[0] or not self._missed(self.krylov.products - before):
+            if self.krylov.size == self.operator.shape[0] or not self._missed():
                 return self._finish()
+            if not self._settled():
+                worst = int(self.order[int(self.deviations.argmax())])
+                self.krylov.follow(self.vectors[:, worst])
 
     @property
     def slack(self) -> float:
@@ -194,19 +207,23 @@ class _Search:
         self.krylov.restart(self.vectors[:, kept], self.theta[kept])
 
     def _ritz(self) -> None:
-        """Ritz pairs, the most wanted first in `order`, and the residuals of the wanted."""
+        """Ritz pairs, the most wanted first in `order`, and of the wanted the residuals and what has to be small."""
         krylov = self.krylov
         self.theta, self.vectors = torch.linalg.eigh(krylov.h)
         self.order = wanted_first(self.theta, self.which)
         self.residuals = (krylov.e @ self.vectors[:, self.order[: self.k]]).norm(dim=0)
-        worst = float(self.residuals.max()) / (self.scale or 1.0)
-        self.reporter.report(f"{krylov.products} products, residual {worst:.1e} of {self.tol:.1e}")
+        self.deviations = self.residuals
+        if not self.by_vectors:
+            self.deviations = torch.minimum(self.residuals, self._second_order(0.0)[self.order[: self.k]])
+        worst = float(self.deviations.max()) / (self.scale or 1.0)
+        name = "residual" if self.by_vectors else "error"
+        self.reporter.report(f"{krylov.products} products, {name} {worst:.1e} of {self.tol:.1e}")
 
     def _settled(self) -> bool:
         if self.theta.numel() < self.k:
             return False
         # half of the tolerance is left to rounding errors
-        return bool((self.residuals <= 0.5 * self.tol * self.scale).all())
+        return bool((self.deviations <= 0.5 * self.tol * self.scale).all())
 
     def _ends(self) -> tuple[float, float]:
         """The innermost wanted value of each end: infinite where nothing is wanted of it."""
@@ -219,14 +236,15 @@ class _Search:
             return float(wanted.abs().min()), -float(wanted.abs().min())
         return float(wanted[0::2].min()), float(wanted[1::2].max()) if self.k > 1 else -math.inf
 
-    def _missed(self, budget: int) -> bool:
+    def _missed(self) -> bool:
         """Explore the complement from a new random start; True once the wanted pairs are no longer all converged.
 
-        It ends when `upper` and `lower` say that nothing is missed by more than the tolerance, or the budget is spent.
+        It ends when `upper` and `lower` say that nothing is missed by more than the tolerance, after half as many
+        products as went before, or where products run out.
         """
         krylov, n = self.krylov, self.operator.shape[0]
         # a search to a residual of 1e-6 resolves what a chain of half its length needs to be sure of, to 99 %
-        room = min(n - krylov.size, max(20, budget // 2), max(2, (krylov.capacity - self.k) // 2))
+        room = min(n - krylov.size, max(20, krylov.products // 2), max(2, (krylov.capacity - self.k) // 2))
         if krylov.size + room > krylov.capacity:
             self._shrink(krylov.capacity - room)
             self._ritz()
@@ -242,7 +260,9 @@ class _Search:
             high, low = self._ends()
             if not self._settled() or high > top + self.slack or low < bottom - self.slack:
                 return True
-            if self._bounded(complement, last) or last:
+            sure = self._bounded(complement, last)
+            if sure or last:
+                self.ran_out = not sure and step < room and not krylov.exhausted
                 break
         return False
 
@@ -259,21 +279,25 @@ class _Search:
         )
 
     def _end(self, bound: float, goal: float, sign: float, last: bool) -> float:
-        """σ such that H's eigenvalues above σ are all of A's above σ, given λ_max(C) ≤ bound: the goal, or the least
-        found when it is the last time to look, or infinity.
+        """What is at or above all of A's eigenvalues that are not listed, given λ_max(C) ≤ bound, or infinity.
+
+        It comes of a σ such that H's eigenvalues above σ are all of A's above σ: the goal, or the least found when it
+        is the last time to look. What H has above σ and is not listed raises it.
 
         With C = A on the complement of V, A has as many eigenvalues above σ > λ_max(C) as the Schur complement
         H − σ + EᵀFᵀ(σ − C)⁻¹F E has positive ones, which is at most H − σ + EᵀFᵀF E / (σ − bound).
         """
         theta, rotated = sign * self.theta, self.krylov.e @ self.vectors
         gram = rotated.T @ rotated
+        others = theta[self.order[self.k :]]
+        reach = others + rotated[:, self.order[self.k :]].norm(dim=0)
         steps = (self.slack, *(share * self.scale for share in (1e-5, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)))
         for sigma in (goal, *(bound + step for step in steps if last)):
             if sigma <= bound:
                 continue
             schur = torch.diag(theta - sigma) + gram / (sigma - bound)
             if int((torch.linalg.eigvalsh(schur) > 0).sum()) == int((theta > sigma).sum()):
-                return sigma
+                return float(torch.cat([reach[others > sigma], theta.new_tensor([sigma])]).max())
         return math.inf
 
     def _finish(self) -> Eigenpairs:
@@ -290,11 +314,13 @@ class _Search:
         edge = ((values - top).abs() <= self.slack) | ((values - bottom).abs() <= self.slack)
         errors = errors + self.slack * edge
         allowed = self.tol * self.scale
-        converged = bool((left <= allowed).all() and (errors <= allowed).all())
+        met = bool((self.deviations <= allowed).all())
+        converged = met and not self.ran_out and bool((errors <= allowed).all())
         reason = "the tolerance was met"
         if not converged:
-            out = krylov.products > self.limit and not bool((left <= allowed).all())
-            reason = "products ran out (max_products)" if out else rounding_reason(operator.dtype)
+            reason = rounding_reason(operator.dtype)
+            if self.ran_out:
+                reason = "products ran out (max_products)" + (", before a look for missed copies ended" if met else "")
         if krylov.size == operator.shape[0]:
             self.upper, self.lower = beyond(self.theta[self.order[self.k :]], self.which, self.k)
         return Eigenpairs(

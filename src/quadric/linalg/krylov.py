@@ -13,8 +13,9 @@ class Krylov:
 
     `expand` takes the next vector of the current chain into V, which is a step of Lanczos; `start` begins a new chain
     with a random vector orthogonal to V, which sees what the chains before could not, such as second copies of an
-    eigenvalue; `restart` keeps combinations of V, so that memory stays bounded. All three keep the equation up. The
-    last column of F continues the current chain; those before are left over from earlier ones.
+    eigenvalue; `follow` takes up what an earlier chain left; `restart` keeps combinations of V, so that memory stays
+    bounded. All keep the equation up. The last column of F continues the current chain; those before are left over
+    from earlier ones.
 
     H and E are float64 on the CPU. Cost of a step: one product and 4 n m operations (8 n m where cancellation asks for
     a second pass); n·capacity numbers. References: Stewart (2001), A Krylov–Schur algorithm for large eigenproblems;
@@ -43,13 +44,14 @@ class Krylov:
 
     @property
     def e(self) -> Tensor:
-        """G^½ E with G = FᵀF [p, m]: ‖F E y‖ = ‖G^½ E y‖."""
+        """G^½ E with G = FᵀF [p, m]: ‖F E y‖ = ‖G^½ E y‖. G's rounding errors are added to it, not taken off."""
         if not self._f:
             return self._e[:, : self.size]
         gram = torch.tensor([[_dot(a, b) for b in self._f] for a in self._f], dtype=torch.float64)
         values, vectors = torch.linalg.eigh(gram)
+        values = values.clamp_min(0) + 4 * len(gram) * torch.finfo(gram.dtype).eps * values.max()
         rows: Tensor = vectors.T @ self._e[:, : self.size]
-        scaled: Tensor = values.clamp_min(0).sqrt().unsqueeze(1) * rows
+        scaled: Tensor = values.sqrt().unsqueeze(1) * rows
         return scaled
 
     @property
@@ -60,7 +62,13 @@ class Krylov:
     def start(self, generator: torch.Generator) -> None:
         """Go on from a random vector, uniform on the unit sphere of the complement of V."""
         drawn = torch.randn(self.operator.shape[0], generator=generator, dtype=torch.float64)
-        x = drawn.to(self._rows.device, self._rows.dtype)
+        self._begin(drawn.to(self._rows.device, self._rows.dtype))
+
+    def follow(self, vector: Tensor) -> None:
+        """Go on from the residual F E y of the pair that y [m] makes, which a later chain may have left behind."""
+        self._begin(self.outside(vector))
+
+    def _begin(self, x: Tensor) -> None:
         for _ in range(3):
             x = x / _norm(x)
             x = x - self._along(x, self.size)
