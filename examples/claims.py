@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import torch
-from random_matrices import EXACT, experiment
 from torch import nn
 
 import quadric
@@ -18,6 +17,7 @@ from quadric import Objective
 from quadric.core.passes import PASSES
 from quadric.problems import get, linear_regression, planes
 from quadric.problems.networks import mlp
+from random_matrices import EXACT, experiment
 
 F64 = torch.float64
 ALPHA = 0.1
@@ -210,7 +210,12 @@ def positive_definite_is_local():
 
 def a_zero_eigenvalue_is_not_flatness():
     """Gradient and Hessian vanish at 0 for all of these: a minimum, a maximum, neither, and a flat line."""
-    functions = {"x⁴": lambda x: x**4, "1 − x⁴": lambda x: 1 - x**4, "x³": lambda x: x**3, "1 + 0·x": lambda x: 1 + 0 * x}
+    functions = {
+        "x⁴": lambda x: x**4,
+        "1 − x⁴": lambda x: 1 - x**4,
+        "x³": lambda x: x**3,
+        "1 + 0·x": lambda x: 1 + 0 * x,
+    }
     found = {}
     for name, fun in functions.items():
         kind = quadric.classify(Objective.of(lambda x, fun=fun: fun(x).sum(), torch.zeros(1, dtype=F64))).kind
@@ -264,12 +269,12 @@ def written(value):
     return "0" if value == 0 else "below 1e-12" if abs(value) < 1e-12 else f"{value:.3g}"
 
 
-def printed(claim):
+def printed(name, figures):
     """The lines of one claim, under its name."""
-    figures = claim()
     width = max(map(len, figures))
-    return "\n".join([claim.__name__, *(f"  {name:{width}}  {written(value)}" for name, value in figures.items())])
+    return "\n".join([name, *(f"  {figure:{width}}  {written(value)}" for figure, value in figures.items())])
 
 
 if __name__ == "__main__":
-    print("\n\n".join(map(printed, CLAIMS)))
+    for claim in CLAIMS:
+        print(printed(claim.__name__, claim()), end="\n\n", flush=True)

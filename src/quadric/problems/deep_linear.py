@@ -1,15 +1,16 @@
 """A deep linear network started near its saddle, with its saddles and its minimum in closed form.
 
-Minimise the mean of ‖W₄W₃W₂W₁x − Ax‖² over white inputs, mean of xxᵀ = I, so that the loss is ‖W₄W₃W₂W₁ − A‖². The hidden
-layers have 4 units, A is 8×8 with singular values 1, 1/2, 1/4, …, 1/128. The best product is A's best approximation of rank
-4, and what is left is the sum of the squares of the other singular values (Eckart and Young 1936).
+Minimise the mean of ‖W₄W₃W₂W₁x − Ax‖² over white inputs, mean of xxᵀ = I, so that the loss is ‖W₄W₃W₂W₁ − A‖². The
+hidden layers have 4 units, A is 8×8 with singular values 1, 1/2, 1/4, …, 1/128. The best product is A's best
+approximation of rank 4, and what is left is the sum of the squares of its other singular values (Eckart and Young).
 
 The start is (W₁, W₂, W₃, W₄) = (0, I, I, 0) and noise. Without noise that is a saddle with negative curvature. Gradient
 descent then learns one singular direction after the other, with a saddle of each rank to pass, where the loss rests at
 the sum of the squares that are still missing. (With all four factors zero the Hessian vanishes altogether, and second
-derivatives decide nothing.) References: Baldi and Hornik (1989); Saxe, McClelland and Ganguli (2014), Exact solutions to
-the nonlinear dynamics of learning in deep linear neural networks; Kawaguchi (2016), Deep learning without poor local
-minima.
+derivatives decide nothing.)
+
+References: Baldi and Hornik (1989); Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of
+learning in deep linear neural networks; Kawaguchi (2016), Deep learning without poor local minima.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ TOLERANCE = 1e-4
 
 def singular_values() -> Tensor:
     """1, 1/2, 1/4, …, float64, shape [8]."""
-    return 2.0 ** -torch.arange(OUTER, dtype=torch.float64)
+    return torch.logspace(0, 1 - OUTER, OUTER, base=2.0, dtype=torch.float64)
 
 
 def resting_loss(rank: int) -> float:
@@ -43,17 +44,19 @@ def resting_loss(rank: int) -> float:
 
 def orthonormal(rows: int, generator: torch.Generator) -> Tensor:
     """`rows` × 8 with orthonormal columns."""
-    return torch.linalg.qr(torch.randn(rows, OUTER, generator=generator, dtype=torch.float64)).Q
+    basis: Tensor = torch.linalg.qr(torch.randn(rows, OUTER, generator=generator, dtype=torch.float64)).Q
+    return basis
 
 
 def saddle() -> nn.Sequential:
     """The network with factors (0, I, I, 0): a stationary point with negative curvature."""
     widths = [(OUTER, HIDDEN), *[(HIDDEN, HIDDEN)] * (LAYERS - 2), (HIDDEN, OUTER)]
-    network = nn.Sequential(*(nn.Linear(*sizes, bias=False, dtype=torch.float64) for sizes in widths))
-    for layer, (inputs, outputs) in zip(network.children(), widths, strict=True):
-        with torch.no_grad():
-            layer.weight.copy_(torch.eye(HIDDEN) if inputs == outputs else torch.zeros(outputs, inputs))
-    return network
+    layers = [nn.Linear(*sizes, bias=False, dtype=torch.float64) for sizes in widths]
+    for layer in (layers[0], layers[-1]):
+        nn.init.zeros_(layer.weight)
+    for layer in layers[1:-1]:
+        nn.init.eye_(layer.weight)
+    return nn.Sequential(*layers)
 
 
 def open_(data_dir: Path | None, device: torch.device) -> Draw:
@@ -66,7 +69,7 @@ def open_(data_dir: Path | None, device: torch.device) -> Draw:
         model, noise = initialised(saddle, seed), stream(seed, "noise")
         with torch.no_grad():
             for weight in model.parameters():
-                weight += DEVIATION * torch.randn(weight.shape, generator=noise, dtype=torch.float64)
+                weight.add_(DEVIATION * torch.randn(weight.shape, generator=noise, dtype=torch.float64))
 
         def epoch(index: int) -> Iterator[Batch]:
             yield batch
@@ -78,7 +81,7 @@ def open_(data_dir: Path | None, device: torch.device) -> Draw:
 
 PROBLEM = Problem(
     name="deep-linear",
-    summary=f"deep linear network of {LAYERS} factors, started near its saddle, full batch; closed-form minimum",
+    summary=f"linear network of {LAYERS} factors, started near a saddle; minimum in closed form",
     rows=("S4.4",),
     target=Target(
         "step_loss",

@@ -1,8 +1,8 @@
 """Saddles to get away from: x² − y² and the monkey saddle x³ − 3xy², started near the origin.
 
-The origin of x² − y² is a saddle by its second derivatives, of which one is negative: gradient descent leaves it, Newton's
-method is drawn to it. At the monkey saddle's origin all second derivatives are zero, so that they do not decide. Both
-functions are unbounded below: a run ends when it has left, and the larger the step the sooner that is.
+The origin of x² − y² is a saddle by its second derivatives, of which one is negative: gradient descent leaves it,
+Newton's method is drawn to it. At the monkey saddle's origin all second derivatives are zero, so that they do not
+decide. Both functions are unbounded below: a run ends when it has left, and the larger the step the sooner that is.
 """
 
 from __future__ import annotations

@@ -9,8 +9,10 @@ saturate, slopes are small, and the gradient shrinks geometrically on its way to
 
 At first the loss is that of a constant answer, ln 10 ≈ 2.303, and gradient descent stays there: what it learns is how
 often each class occurs. No rate helps: one that is large enough for the first layers is far too large for the last.
-References: Hochreiter (1991); Bengio, Simard and Frasconi (1994); Glorot and Bengio (2010), Understanding the difficulty
-of training deep feedforward neural networks; Schoenholz et al. (2017), Deep information propagation, for the biases.
+
+References: Hochreiter (1991); Bengio, Simard and Frasconi (1994); Glorot and Bengio (2010), Understanding the
+difficulty of training deep feedforward neural networks; Schoenholz et al. (2017), Deep information propagation, for the
+biases.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ def sigmoid_network() -> nn.Sequential:
 def tanh_network() -> nn.Sequential:
     """64-32-…-32-10 with ten hidden layers of tanh, whose biases saturate them."""
     network = mlp(64, *[WIDTH] * 10, 10)
-    for layer in network[:-1]:
+    for layer in list(network)[:-1]:
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
             nn.init.normal_(layer.bias, std=BIAS_DEVIATION)
@@ -55,7 +57,9 @@ def vanishing(name: str, summary: str, network: Callable[[], nn.Module], weights
         batch_size=128,
         epochs=20,
         evaluate_every=12,
-        target=Target("train_loss", 1.0, "a round number far below ln 10, until a search of first-order methods sets one"),
+        target=Target(
+            "train_loss", 1.0, "a round number far below ln 10, until a search of first-order methods sets it"
+        ),
         facts={**digits.FACTS, "weights": weights, "loss of a constant answer": "ln 10 = 2.3026"},
     )
 

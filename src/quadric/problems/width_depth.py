@@ -27,7 +27,7 @@ def width_depth(width: int, depth: int) -> Problem:
         batch_size=128,
         epochs=10,
         evaluate_every=6,
-        target=Target("train_loss", 0.5, "a round number, until a search of first-order methods sets one"),
+        target=Target("train_loss", 0.5, "a round number, until a search of first-order methods sets it"),
         facts=digits.FACTS,
     )
 
