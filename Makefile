@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+comma := ,
+space := $(subst ,, )
 
-.PHONY: help install demo test test-slow lint benchmarks paper tune-first-order tune-paper clean
+.PHONY: help install demo test test-slow lint benchmarks paper width-depth tune-first-order tune-paper clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,6 +42,10 @@ paper: $(INSTALLED) ## the CurveBall paper's Table 1 and Figure 1 in full; write
 	$(BIN)/quadric paper table1 --scale full --out runs/paper/table1
 	$(BIN)/quadric paper figure1 --out runs/paper/figure1 --overwrite
 	$(BIN)/python benchmarks/paper.py runs/paper
+
+width-depth: $(INSTALLED) ## CurveBall, Adam and SGD over a grid of widths and depths (minutes); writes runs/width-depth
+	$(BIN)/quadric compare --problem $(subst $(space),$(comma),$(foreach d,2 6 12,$(foreach w,16 64 256,width-depth-$(w)x$(d)))) \
+		--optimizers curveball,adam,sgd --seeds 3 --out runs/width-depth --overwrite
 
 tune-first-order: $(INSTALLED) ## repeat the search for first-order learning rates, and the targets that come of it (an hour)
 	$(BIN)/python -m quadric.bench.tuning

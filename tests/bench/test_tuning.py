@@ -46,6 +46,13 @@ def test_a_score_tells_what_the_runs_did():
     assert (slow.missed, slow.steps) == (2, math.inf)
 
 
+def test_a_target_of_step_losses_is_reached_at_the_step_that_ends_the_run():
+    problem = problems.get("rahimi-recht")
+    score = Tries(problem, problem.open(None, CPU), 200).score("sgd", [0], problem.target, 0.1)
+    assert score.missed == 0
+    assert 20 < score.steps < 200
+
+
 def test_a_search_sees_no_test_examples_and_may_stop_within_an_epoch():
     _, draw = digits()
     whole = list(draw(0).epoch(0))

@@ -109,7 +109,7 @@ def test_missing_files_get_one_line_with_every_place_and_what_to_do(toy, tmp_pat
         "toy",
     ):
         assert part in message
-    assert "draw it yourself, or put train-images-idx3-ubyte.gz" in message
+    assert "draw it yourself, or put train-images-idx3-ubyte[.gz]" in message
     assert message.endswith("name that with --data-dir or QUADRIC_DATA.")
 
 
@@ -143,7 +143,7 @@ def with_mirrors(collection, *mirrors):
 
 def test_missing_files_are_downloaded_checked_and_kept(toy, tmp_path, server):
     store(tmp_path / "web" / "good")
-    assert fetch(with_mirrors(toy, f"{server}missing/", f"{server}good/")) == CONTENT
+    assert fetch(with_mirrors(toy, f"{server}missing/{{name}}.gz", f"{server}good/{{name}}.gz")) == CONTENT
     assert {path.name for path in (tmp_path / "cache" / "toy").iterdir()} == {f"{name}.gz" for name in CONTENT}
     assert fetch(toy) == CONTENT
 
@@ -154,7 +154,7 @@ def test_a_download_that_fails_its_check_is_not_kept(toy, tmp_path, server):
     with pytest.raises(
         FileNotFoundError, match=r"could not be downloaded .*bad/train-images.*this is not the published"
     ):
-        fetch(with_mirrors(toy, f"{server}bad/"))
+        fetch(with_mirrors(toy, f"{server}bad/{{name}}.gz"))
     assert list((tmp_path / "cache" / "toy").iterdir()) == []
 
 
@@ -162,7 +162,7 @@ def test_a_machine_without_a_network_is_told_so(toy):
     with pytest.raises(
         FileNotFoundError, match=r"could not be downloaded \(http://127\.0\.0\.1:9/train.*: no connection\)"
     ):
-        fetch(with_mirrors(toy, "http://127.0.0.1:9/"))
+        fetch(with_mirrors(toy, "http://127.0.0.1:9/{name}.gz"))
 
 
 def test_images_are_normalised_and_split_as_published(toy, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quadric.core.errors import unknown_name
 from quadric.problems import (
     autoencoder,
+    deep_linear,
     digits,
     fashion_mnist,
     linear_regression,
@@ -13,6 +14,10 @@ from quadric.problems import (
     quadratic,
     rahimi_recht,
     rosenbrock,
+    saddles,
+    shakespeare_transformer,
+    vanishing,
+    width_depth,
 )
 from quadric.problems.problem import Batch, Instance, Problem, Target
 
@@ -33,6 +38,12 @@ PROBLEMS = {
         quadratic.PROBLEM,
         *rosenbrock.VARIANTS,
         rahimi_recht.PROBLEM,
+        vanishing.SIGMOID,
+        vanishing.TANH,
+        *width_depth.GRID,
+        *saddles.PROBLEMS,
+        deep_linear.PROBLEM,
+        shakespeare_transformer.PROBLEM,
     )
 }
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 from torch import nn
 
 
-def mlp(*widths: int) -> nn.Module:
-    """A multi-layer perceptron with tanh between its layers: `mlp(784, 256, 10)` has one hidden layer of 256."""
+def mlp(*widths: int, activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:
+    """A multi-layer perceptron, `activation` between its layers: `mlp(784, 256, 10)` has one hidden layer of 256."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.Tanh()]
+        layers += [nn.Linear(inputs, outputs), activation()]
     return nn.Sequential(*layers[:-1])
 
 

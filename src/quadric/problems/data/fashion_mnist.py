@@ -18,8 +18,8 @@ COLLECTION = Collection(
     title="Fashion-MNIST",
     folders=("fashion-mnist", "FashionMNIST", "FashionMNIST/raw"),
     mirrors=(
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{name}.gz",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/{name}.gz",
     ),
     sha256={
         "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

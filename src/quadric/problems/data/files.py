@@ -22,8 +22,8 @@ SYSTEM = (Path("/usr/share/datasets"), Path("/usr/local/share/datasets"))
 class Collection:
     """The files of one data set: `sha256` maps a file's name, without `.gz`, to the hash of its uncompressed content.
 
-    `folders` are the names under which people keep it inside a data directory; `mirrors` are addresses that serve the
-    files as NAME.gz; `remedy` tells, in words, how else to get it.
+    `folders` are the names under which people keep it inside a data directory; `mirrors` are addresses of the files,
+    compressed if they end with `.gz`, with `{name}` for a file's name; `remedy` tells, in words, how else to get it.
     """
 
     title: str
@@ -65,14 +65,15 @@ def content(collection: Collection, name: str, directories: list[Path]) -> bytes
         for path in (directory / name, directory / f"{name}.gz"):
             if path.is_file():
                 return checked(collection, name, path)
-    kept = cache() / collection.folders[0] / f"{name}.gz"
     failures = []
     for mirror in collection.mirrors:
-        failure = download(f"{mirror}{name}.gz", kept, lambda path: checked(collection, name, path))
+        url = mirror.format(name=name)
+        kept = cache() / collection.folders[0] / f"{name}{'.gz' if url.endswith('.gz') else ''}"
+        failure = download(url, kept, lambda path: checked(collection, name, path))
         if failure is None:
             return checked(collection, name, kept)
         failures.append(failure)
-    files = ", ".join(f"{file}.gz" for file in collection.sha256)
+    files = ", ".join(f"{file}[.gz]" for file in collection.sha256)
     raise FileNotFoundError(
         f"{collection.title}: {name}[.gz] was not found in {', '.join(map(str, directories))} (nor in their folders "
         f"{', '.join(collection.folders)}), and could not be downloaded ({'; '.join(failures)}). To get it: "

@@ -16,7 +16,10 @@ FACTS = image_facts("MNIST, 28×28 grey images", MEAN, DEVIATION)
 COLLECTION = Collection(
     title="MNIST",
     folders=("mnist", "MNIST", "MNIST/raw"),
-    mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    mirrors=(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/{name}.gz",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/{name}.gz",
+    ),
     sha256={
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
