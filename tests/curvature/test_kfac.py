@@ -263,19 +263,8 @@ def test_exponential_average():
 # ---- what is covered
 
 
-def test_tied_embedding_falls_back_and_says_so():
-    case = zoo.CASES["net/tied-embedding"]
-    (model, loss_fn), data = case.build(), case.batch(4)
-    objective = quadric.Objective(model, loss_fn)
-    coverage = quadric.KFAC(objective, data).coverage
-    tied = [block for block in coverage.blocks if "shared between" in block.reason]
-    assert len(tied) == 1
-    assert tied[0].form == "diagonal"
-    assert sorted(name for block in coverage.blocks for name in block.parameters) == sorted(objective.names)
-
-
 def test_diagonal_blocks_have_the_mean_of_the_ggn():
-    case = zoo.CASES["net/tied-embedding"]
+    case = zoo.CASES["net/weight-used-directly"]
     (model, loss_fn), data = case.build(), case.batch(4)
     objective = quadric.Objective(model, loss_fn)
     coverage = quadric.KFAC(objective, data).coverage

@@ -18,6 +18,7 @@ COVERED = [
     "conv/2d",
     "norm/batch-2d-eval",
     "norm/layer",
+    "net/tied-embedding",
     "loss/mse",
     "loss/cross-entropy-weights",
     "loss/bce",
@@ -70,7 +71,7 @@ def test_diagonal_of_token_layers_and_embeddings():
     assert_close(closed(operator).values, ggn(model, nn.CrossEntropyLoss(), data).diagonal())
 
 
-@pytest.mark.parametrize("name", ["norm/batch-2d-train", "net/tied-embedding", "loss/lambda"])
+@pytest.mark.parametrize("name", ["norm/batch-2d-train", "net/weight-used-directly", "loss/lambda"])
 def test_no_closed_form_where_it_would_not_be_exact(name):
     model, loss_fn, data, operator = make(quadric.GGN, name)
     assert closed(operator) is None

@@ -9,17 +9,17 @@ from torch import Tensor
 
 from quadric.core.space import Space
 from quadric.curvature.kronecker.factors import Factors
-from quadric.curvature.kronecker.layers import Layer, Plan, merged
+from quadric.curvature.kronecker.layers import Block, Plan, merged
 from quadric.curvature.kronecker.passes import Slope, slopes
 from quadric.curvature.kronecker.squares import example_squares
 from quadric.curvature.kronecker.structure import KroneckerFactored
 from quadric.operators.eigen_kronecker import EigenKronecker
 from quadric.operators.operator import LinearOperator
 
-Bases = dict[Layer, tuple[Tensor, Tensor]]
-"""Q_B [out, out] and Q_A [in, in] of each layer."""
-Values = dict[Layer, Tensor]
-"""s [out, in] of each layer."""
+Bases = dict[Block, tuple[Tensor, Tensor]]
+"""The eigenvectors of each block's factors, of the rows of W and of its columns."""
+Values = dict[Block, Tensor]
+"""s of each block, shaped as [W | b]."""
 
 
 class EKFAC(KroneckerFactored):
@@ -70,61 +70,64 @@ class EKFAC(KroneckerFactored):
         """As `KFAC`'s, with the eigenvectors and s."""
         if self._bases is None or self._values is None or self._average is None:
             return {}
-        own = {layer.positions[0]: (*basis, self._values[layer]) for layer, basis in self._bases.items()}
+        own = {block.positions[0]: (*basis, self._values[block]) for block, basis in self._bases.items()}
         return {**super().state(), "eigen": own}
 
     def _load_rest(self, chosen: Plan, state: dict[str, Any]) -> None:
-        kept = {layer: state["eigen"][layer.positions[0]] for layer in chosen.layers if layer.kind != "norm"}
-        own = {layer: [t.to(self.space.device, copy=True) for t in made] for layer, made in kept.items()}
-        self._bases = {layer: (outs, ins) for layer, (outs, ins, _) in own.items()}
-        self._values = {layer: values for layer, (_, _, values) in own.items()}
+        kept = {block: state["eigen"][block.positions[0]] for block in chosen.blocks if block.kind != "norm"}
+        own = {block: [t.to(self.space.device, copy=True) for t in made] for block, made in kept.items()}
+        self._bases = {block: (left, right) for block, (left, right, _) in own.items()}
+        self._values = {block: values for block, (_, _, values) in own.items()}
 
-    def _block(self, layer: Layer, factors: Factors, space: Space) -> LinearOperator:
+    def _block(self, block: Block, factors: Factors, space: Space) -> LinearOperator:
         assert self._bases is not None
         assert self._values is not None
-        (outs, ins), values = self._bases[layer], self._values[layer]
-        if layer.kind == "embedding":
-            return EigenKronecker(ins, outs, values.T.contiguous(), space)
-        return EigenKronecker(outs, ins, values, space)
+        return EigenKronecker(*self._bases[block], self._values[block], space)
 
 
 class Squares:
-    """Second moments of per-example gradients in the layers' eigenvectors, as passes are seen."""
+    """Second moments of per-example gradients in the blocks' eigenvectors, as passes are seen."""
 
     def __init__(self, bases: Bases, dtype: torch.dtype) -> None:
         self.bases, self.dtype = bases, dtype
-        self.totals: Values = {layer: _zeros(outs, ins) for layer, (outs, ins) in bases.items()}
+        self.totals: Values = {block: _zeros(left, right) for block, (left, right) in bases.items()}
         self.weight = 0.0
 
     def add(self, slope: Slope) -> None:
         """Take in one vector that was pushed back."""
         self.weight += slope.weight if slope.first else 0.0
-        for layer, (outs, ins) in self.bases.items():
-            for a, g in merged(layer, slope.calls[layer], self.dtype):
-                basis = None if layer.kind == "embedding" else ins
-                self.totals[layer] += slope.weight * example_squares(a, g @ outs, ins.shape[0], basis)
+        for block, (left, right) in self.bases.items():
+            for a, g in merged(block, slope.calls, self.dtype):
+                if block.kind == "embedding":
+                    squares = example_squares(a, g @ right, left.shape[0]).T
+                else:
+                    squares = example_squares(a, g @ left, right.shape[0], right)
+                self.totals[block] += slope.weight * squares
 
     def means(self) -> Values:
-        """s of each layer, [out, in]."""
-        return {layer: total / self.weight for layer, total in self.totals.items()}
+        """s of each block."""
+        return {block: total / self.weight for block, total in self.totals.items()}
 
 
-def _zeros(outs: Tensor, ins: Tensor) -> Tensor:
-    return outs.new_zeros(outs.shape[0], ins.shape[0])
+def _zeros(left: Tensor, right: Tensor) -> Tensor:
+    return left.new_zeros(left.shape[0], right.shape[0])
 
 
 def _eigen(chosen: Plan, factors: Factors) -> tuple[Bases, Values]:
-    """Eigenvectors of the gradients' and of the inputs' moment of each layer, and K-FAC's eigenvalues."""
+    """Eigenvectors of each block's two factors, and K-FAC's eigenvalues."""
     bases, values = {}, {}
-    for layer in chosen.layers:
-        if layer.kind == "norm":
+    for block in chosen.blocks:
+        if block.kind == "norm":
             continue
-        inputs = factors.inputs[layer].value
-        of_outs, outs = torch.linalg.eigh(factors.slopes[layer].value)
-        if layer.kind == "embedding":
-            of_ins, ins = inputs, torch.eye(inputs.numel(), dtype=outs.dtype, device=outs.device)
-        else:
-            of_ins, ins = torch.linalg.eigh(inputs)
-        bases[layer] = outs, ins
-        values[layer] = torch.outer(of_outs, of_ins).clamp_(min=0)  # rounding alone makes a second moment negative
+        (of_left, left), (of_right, right) = (_decomposed(factor) for factor in factors.pair(block))
+        bases[block] = left, right
+        values[block] = torch.outer(of_left, of_right).clamp_(min=0)  # rounding alone makes a second moment negative
     return bases, values
+
+
+def _decomposed(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors; the identity's of a diagonal."""
+    if factor.dim() == 1:
+        return factor, torch.eye(factor.numel(), dtype=factor.dtype, device=factor.device)
+    values, vectors = torch.linalg.eigh(factor)
+    return values, vectors

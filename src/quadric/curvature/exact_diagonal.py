@@ -14,7 +14,7 @@ from quadric.curvature.empirical_fisher import EmpiricalFisher
 from quadric.curvature.fisher import Fisher
 from quadric.curvature.ggn import GGN
 from quadric.curvature.kronecker.coverage import place
-from quadric.curvature.kronecker.layers import Layer, Plan, merged, norm_gradients, plan
+from quadric.curvature.kronecker.layers import Block, Plan, merged, norm_gradients, plan
 from quadric.curvature.kronecker.passes import Source, Unaccounted, slopes
 from quadric.curvature.kronecker.squares import example_squares
 from quadric.objective.batch import Batch
@@ -90,23 +90,22 @@ def _separate(operator: Curvature[Any], batch: Batch, source: Source) -> bool:
 def _sum(operator: Curvature[Any], chosen: Plan, source: Source) -> Diagonal | None:
     space, objective = operator.space, operator.objective
     total = torch.zeros(space.numel, dtype=space.dtype, device=space.device)
-    places = {layer: place(layer, space) for layer in chosen.layers}
+    places = {block: place(block, space) for block in chosen.blocks}
     weights = 0.0
     for slope in slopes(objective, operator.data, chosen, source):
         weights += slope.weight if slope.first else 0.0
-        for layer, uses in slope.calls.items():
-            for a, g in merged(layer, uses, space.dtype):
+        for block, where in places.items():
+            for a, g in merged(block, slope.calls, space.dtype):
                 if a.shape[0] != slope.examples:
                     return None
-                part = places[layer].take(total) + slope.weight * _squares(layer, a, g, space.shapes)
-                places[layer].write(part, total)
+                where.write(where.take(total) + slope.weight * _squares(block, a, g, space.shapes), total)
     return Diagonal(total / weights, space)
 
 
-def _squares(layer: Layer, a: Tensor, g: Tensor, shapes: tuple[torch.Size, ...]) -> Tensor:
-    if layer.kind == "norm":
-        return norm_gradients(layer, a, g).square().sum(0)
-    if layer.kind == "embedding":
-        assert layer.weight is not None
-        return example_squares(a, g, shapes[layer.weight][0]).T.reshape(-1)
+def _squares(block: Block, a: Tensor, g: Tensor, shapes: tuple[torch.Size, ...]) -> Tensor:
+    if block.kind == "norm":
+        return norm_gradients(block, a, g).square().sum(0)
+    if block.kind == "embedding":
+        assert block.weight is not None
+        return example_squares(a, g, shapes[block.weight][0]).T.reshape(-1)
     return example_squares(a, g, a.shape[2]).reshape(-1)

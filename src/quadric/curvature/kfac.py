@@ -6,7 +6,7 @@ from typing import Any
 
 from quadric.core.space import Space
 from quadric.curvature.kronecker.factors import Factors
-from quadric.curvature.kronecker.layers import Layer
+from quadric.curvature.kronecker.layers import Block
 from quadric.curvature.kronecker.structure import KroneckerFactored, second_moment
 from quadric.operators.diagonal import Diagonal
 from quadric.operators.kronecker import Kronecker
@@ -45,8 +45,6 @@ class KFAC(KroneckerFactored):
         chosen, factors, _ = self._blend(batch, decay)
         self._built = self._assemble(chosen, factors)
 
-    def _block(self, layer: Layer, factors: Factors, space: Space) -> LinearOperator:
-        slopes, inputs = second_moment(factors.slopes[layer].value), factors.inputs[layer].value
-        if layer.kind == "embedding":
-            return Kronecker(Diagonal(inputs), slopes, space)
-        return Kronecker(slopes, second_moment(inputs), space)
+    def _block(self, block: Block, factors: Factors, space: Space) -> LinearOperator:
+        left, right = factors.pair(block)
+        return Kronecker(Diagonal(left) if left.dim() == 1 else second_moment(left), second_moment(right), space)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.autograd.graph import Node
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from quadric.curvature.kronecker.calls import Call
-from quadric.curvature.kronecker.layers import Layer, Plan, Use, sides
+from quadric.curvature.kronecker.layers import Block, Layer, Plan, Use, sides
 
 _PLAIN = {
     *(nn.Linear.forward, nn.Embedding.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward),
@@ -38,7 +38,10 @@ def used_outside(outputs: Tensor, calls: Sequence[Call], plan: Plan, parameters:
     From the outputs down, a recorded call is stepped over: on to the gradient of its input, while what lies between its
     output and its input is searched for parameters of other layers. Cost: a walk over the graph's nodes.
     """
-    owner = {id(parameters[p]): layer for layer in plan.layers for p in layer.positions}
+    owners: dict[int, set[Layer]] = {}
+    for layer in plan.layers:
+        for p in layer.positions:
+            owners.setdefault(id(parameters[p]), set()).add(layer)
     by_node: dict[Node, list[Call]] = {}
     for call in calls:
         by_node.setdefault(call.output.node, []).append(call)
@@ -50,22 +53,24 @@ def used_outside(outputs: Tensor, calls: Sequence[Call], plan: Plan, parameters:
         if node in seen:
             continue
         seen.add(node)
-        layer = _owner(node, owner)
-        if layer is not None:
-            found.add(layer)
+        found |= _owned(node, owners)
         at = by_node.get(node)
         if at is None:
             open_ += [after for after, _ in node.next_functions if after is not None]
-        elif len(at) > 1 or (at[0].source is not None and at[0].source.node is node):
+        elif not _one_call(at) or (at[0].source is not None and at[0].source.node is node):
             found.update(call.layer for call in at)  # calls that return each other's output or their own input
         else:
-            (call,) = at
-            inside = _between(node, None if call.source is None else call.source.node)
-            owners = {_owner(n, owner) for n in inside} - {None, call.layer}
-            found.update(o for o in owners if o is not None)
-            if call.source is not None:
-                open_.append(call.source.node)
+            source, called = at[0].source, {call.layer for call in at}
+            inside = [_owned(n, owners) for n in _between(node, None if source is None else source.node)]
+            found.update(layer for owned in inside if not owned & called for layer in owned)
+            if source is not None:
+                open_.append(source.node)
     return found
+
+
+def _one_call(calls: Sequence[Call]) -> bool:
+    """Whether these are one call of a module, whose weight and bias may belong to different layers."""
+    return len({call.module for call in calls}) == 1 and len({call.layer for call in calls}) == len(calls)
 
 
 def _between(node: Node, source: Node | None) -> set[Node]:
@@ -80,33 +85,38 @@ def _between(node: Node, source: Node | None) -> set[Node]:
     return inside
 
 
-def _owner(node: Node, owner: dict[int, Layer]) -> Layer | None:
-    """The layer whose parameter a node accumulates the gradient of."""
+def _owned(node: Node, owners: dict[int, set[Layer]]) -> set[Layer]:
+    """The layers whose parameter a node accumulates the gradient of."""
     variable: Any = getattr(node, "variable", None)
-    return None if variable is None else owner.get(id(variable))
+    return set() if variable is None else owners.get(id(variable), set())
 
 
 def adds_up(
-    layer: Layer, uses: Sequence[Use], parameters: Sequence[Tensor], gradients: dict[int, Tensor], dtype: torch.dtype
+    block: Block,
+    uses: Mapping[Layer, Sequence[Use]],
+    parameters: Sequence[Tensor],
+    gradients: dict[int, Tensor],
+    dtype: torch.dtype,
 ) -> bool:
     """Whether G = Σ g aᵀ over the calls is the gradient that autograd finds, by pᵀ G q with random p and q."""
-    first = gradients[layer.positions[0]]
+    first = gradients[block.positions[0]]
     generator = torch.Generator(first.device).manual_seed(0)
 
     def probe(size: int) -> Tensor:
         return torch.randn(size, dtype=dtype, device=first.device, generator=generator)
 
-    outs, width = (first.numel(), 1) if layer.kind == "norm" else (first.shape[0], first[0].numel())
+    outs, width = (first.numel(), 1) if block.kind == "norm" else (first.shape[0], first[0].numel())
     p, q = probe(outs), probe(width)
-    weight = None if layer.weight is None else gradients[layer.weight].to(dtype).reshape(outs, width)
-    bias = None if layer.bias is None else gradients[layer.bias].to(dtype).reshape(-1)
+    weight = None if block.weight is None else gradients[block.weight].to(dtype).reshape(outs, width)
+    bias = None if block.bias is None else gradients[block.bias].to(dtype).reshape(-1)
     want = torch.zeros_like(p[0])
     if weight is not None:
         want += p @ (weight @ q)
     if bias is not None:
         want += p @ bias
     got, scale = torch.zeros_like(p[0]), abs(want)
-    for a, g in (sides(layer, use, dtype) for use in uses):
+    for layer, use in [(layer, use) for layer in block.layers for use in uses[layer]]:
+        a, g = sides(layer, use, dtype)
         if layer.kind == "embedding":
             terms = (g @ q) * p[a]
         elif layer.kind == "norm":
@@ -114,8 +124,8 @@ def adds_up(
             terms = g * (hat if bias is None else hat + 1) * p
         else:
             ones = q.new_ones(1)
-            terms = (g @ p) * (a @ torch.cat(([] if weight is None else [q]) + ([] if bias is None else [ones])))
+            terms = (g @ p) * (a @ torch.cat(([] if weight is None else [q]) + ([] if layer.bias is None else [ones])))
         got += terms.sum()
         scale += terms.abs().sum()
-    eps = torch.finfo(parameters[layer.positions[0]].dtype).eps
+    eps = torch.finfo(parameters[block.positions[0]].dtype).eps
     return bool(abs(got - want) <= eps**0.5 * scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quadric.core.space import Space
-from quadric.curvature.kronecker.layers import Layer, Plan
+from quadric.curvature.kronecker.layers import Block, Plan
 from quadric.operators.block_diagonal import Partition
 from quadric.operators.selection import Selection
 from quadric.operators.side_by_side import SideBySide
@@ -44,37 +44,39 @@ _REASONS = {
     "convolution": "convolution, patches as inputs",
     "embedding": "embedding, how often each index occurs as inputs",
     "norm": "scale and shift of a norm, exact block",
+    "tied": "embedding tied to a linear layer, one Kronecker product for both",
 }
 
 
-def covered(layer: Layer, space: Space) -> Covered:
-    """What a layer with a form of its own got."""
-    form = "dense" if layer.kind == "norm" else "kronecker"
-    shared = f", shared by {len(layer.modules)} modules" if len(layer.modules) > 1 else ""
-    return Covered(tuple(space.names[p] for p in layer.positions), form, _REASONS[layer.kind] + shared)
+def covered(block: Block, space: Space) -> Covered:
+    """What a block with a form of its own got."""
+    form = "dense" if block.kind == "norm" else "kronecker"
+    modules = sum(len(layer.modules) for layer in block.layers)
+    shared = f", shared by {modules} modules" if modules > len(block.layers) else ""
+    return Covered(tuple(space.names[p] for p in block.positions), form, _REASONS[block.kind] + shared)
 
 
-def place(layer: Layer, space: Space) -> Selection:
-    """Where a layer's block lies: row by row of [W | b] for a weight with a bias, one after the other for a norm."""
-    if layer.kind == "norm" or layer.weight is None or layer.bias is None:
-        return Selection.of_tensors(space, layer.positions)
-    return SideBySide(space, layer.weight, layer.bias)
+def place(block: Block, space: Space) -> Selection:
+    """Where a block lies: row by row of [W | b] for a weight with a bias, one after the other for a norm."""
+    if block.kind == "norm" or block.weight is None or block.bias is None:
+        return Selection.of_tensors(space, block.positions)
+    return SideBySide(space, block.weight, block.bias)
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Whose block is where: for each block its layer, or the position of the parameter that has a diagonal one."""
+    """Whose block is where: for each its layers, or the position of the parameter that has a diagonal one."""
 
     plan: Plan
-    owners: tuple[Layer | int, ...]
+    owners: tuple[Block | int, ...]
     partition: Partition
     coverage: Coverage
 
     @classmethod
     def of(cls, plan: Plan, space: Space) -> Places:
         """The blocks of a plan in the order of the parameters."""
-        entries: list[tuple[int, Layer | int, Selection, Covered]] = [
-            (layer.positions[0], layer, place(layer, space), covered(layer, space)) for layer in plan.layers
+        entries: list[tuple[int, Block | int, Selection, Covered]] = [
+            (block.positions[0], block, place(block, space), covered(block, space)) for block in plan.blocks
         ]
         entries += [
             (p, p, Selection.of_tensors(space, [p]), Covered((space.names[p],), "diagonal", reason))

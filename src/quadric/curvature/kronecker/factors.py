@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from quadric.core.space import Space
-from quadric.curvature.kronecker.layers import Layer, Plan, Use, images, merged, norm_gradients, patches, plan
+from quadric.curvature.kronecker.layers import Block, Layer, Plan, Use, images, merged, norm_gradients, patches, plan
+from quadric.curvature.kronecker.marginals import marginals
 from quadric.curvature.kronecker.moments import Mean, patch_moment
 from quadric.curvature.kronecker.passes import Slope, Source, Unaccounted, slopes
 from quadric.objective.objective import Objective
@@ -33,24 +35,40 @@ class Factors:
             {p: self.diagonals[p].blended(m, decay) for p, m in new.diagonals.items()},
         )
 
-    def state(self) -> dict[str, dict[int, tuple[float, Tensor]]]:
-        """Weights and means, by the position of a block's first parameter."""
+    def pair(self, block: Block) -> tuple[Tensor, Tensor]:
+        """The two factors of a block on W [out, in]: that of its rows and that of its columns. A diagonal one is [n].
 
-        def of(means: dict[Any, Mean]) -> dict[int, tuple[float, Tensor]]:
-            return {_first(key): (mean.weight, mean.value.clone()) for key, mean in means.items()}
+        Those of a tied weight are the `marginals` of the sum over its layers; the bias that only the linear layer has
+        is a last column, in which the embedding has zeros.
+        """
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for layer in block.layers:
+            slopes, inputs = self.slopes[layer].value, self.inputs[layer].value
+            if layer.kind == "embedding":
+                missing = int(block.bias is not None)
+                pairs.append((inputs, F.pad(slopes, (0, missing, 0, missing)) if missing else slopes))
+            else:
+                pairs.append((slopes, inputs))
+        return pairs[0] if len(pairs) == 1 else marginals(pairs)
+
+    def state(self) -> dict[str, dict[Any, tuple[float, Tensor]]]:
+        """Weights and means, by the position and the kind of a layer or the position of another parameter."""
+
+        def of(means: dict[Any, Mean]) -> dict[Any, tuple[float, Tensor]]:
+            return {_key(owner): (mean.weight, mean.value.clone()) for owner, mean in means.items()}
 
         return {"slopes": of(self.slopes), "inputs": of(self.inputs), "diagonals": of(self.diagonals)}
 
-    def load_state(self, state: dict[str, dict[int, tuple[float, Tensor]]]) -> None:
+    def load_state(self, state: dict[str, dict[Any, tuple[float, Tensor]]]) -> None:
         """Take over what `state` has for these blocks."""
         for name, means in (("slopes", self.slopes), ("inputs", self.inputs), ("diagonals", self.diagonals)):
-            for key, mean in means.items():
-                mean.weight = state[name][_first(key)][0]
-                mean.value.copy_(state[name][_first(key)][1])
+            for owner, mean in means.items():
+                mean.weight = state[name][_key(owner)][0]
+                mean.value.copy_(state[name][_key(owner)][1])
 
 
-def _first(key: Layer | int) -> int:
-    return key if isinstance(key, int) else key.positions[0]
+def _key(owner: Layer | int) -> int | tuple[int, str]:
+    return owner if isinstance(owner, int) else (owner.positions[0], owner.kind)
 
 
 Watch = Callable[[Slope], None]
@@ -108,7 +126,7 @@ def _add(factors: Factors, slope: Slope, reduce: bool, dtype: torch.dtype) -> No
         if slope.first:
             moment.count(slope.weight)
         if layer.kind == "norm":
-            for a, g in merged(layer, uses, dtype):
+            for a, g in merged(Block((layer,)), slope.calls, dtype):
                 moment.add_squares(norm_gradients(layer, a, g), slope.weight)
             continue
         for use in uses:

@@ -6,7 +6,7 @@ A layer's per-example gradient is Σ_t g_t a_tᵀ over the places t at which its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.modules
 
 @dataclass(frozen=True)
 class Layer:
-    """Parameters that share one block: positions among the objective's parameters, and the modules that use them."""
+    """Parameters in one role: positions among the objective's parameters, and the modules that use them."""
 
     name: str
     kind: str
@@ -30,6 +30,33 @@ class Layer:
     modules: tuple[nn.Module, ...]
     weight: int | None
     bias: int | None
+
+    @property
+    def positions(self) -> list[int]:
+        """Weight and bias, those that there are."""
+        return [p for p in (self.weight, self.bias) if p is not None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The layers that share a block: one, or an embedding and a linear layer that are tied to the same weight."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def kind(self) -> str:
+        """That of its layer, or "tied"."""
+        return self.layers[0].kind if len(self.layers) == 1 else "tied"
+
+    @property
+    def weight(self) -> int | None:
+        """The position of the weight that all layers have."""
+        return self.layers[0].weight
+
+    @property
+    def bias(self) -> int | None:
+        """The position of the bias of the layer that has one."""
+        return next((layer.bias for layer in self.layers if layer.bias is not None), None)
 
     @property
     def positions(self) -> list[int]:
@@ -55,16 +82,29 @@ class Plan:
     attentions: dict[nn.Module, nn.MultiheadAttention] = field(default_factory=dict)
     """The attention that a module holds a projection of: itself, or its output projection."""
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The layers by what they share, in their order."""
+        shared: dict[int, list[Layer]] = {}
+        for layer in self.layers:
+            shared.setdefault(layer.positions[0], []).append(layer)
+        return tuple(Block(tuple(layers)) for layers in shared.values())
+
     def without(self, layers: Sequence[Layer], reason: str) -> Plan:
-        """The plan with some layers moved to the rest."""
-        moved = {p: reason for layer in layers for p in layer.positions}
-        kept = tuple(layer for layer in self.layers if layer not in layers)
+        """The plan with the blocks of some layers moved to the rest."""
+        gone = [block for block in self.blocks if any(layer in layers for layer in block.layers)]
+        moved = {p: reason for block in gone for p in block.positions}
+        kept = tuple(layer for layer in self.layers if not moved.keys() & set(layer.positions))
         return Plan(kept, {**self.rest, **moved}, self.attentions)
+
+
+User = tuple[str, nn.Module, str]
+"""The name of a module, the module, and the role a parameter has in it."""
 
 
 def plan(model: nn.Module, parameters: Sequence[Tensor]) -> Plan:
     """The layers of a model in the order of the parameters."""
-    owners: dict[int, list[tuple[str, nn.Module, str]]] = {}
+    owners: dict[int, list[User]] = {}
     attentions: dict[nn.Module, nn.MultiheadAttention] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention) and is_stock(module):
@@ -72,31 +112,35 @@ def plan(model: nn.Module, parameters: Sequence[Tensor]) -> Plan:
         for role, parameter in module._parameters.items():
             if parameter is not None:
                 owners.setdefault(id(parameter), []).append((name, module, role))
-    position = {id(p): i for i, p in enumerate(parameters)}
-    alone = {_users(owners[number]): i for number, i in position.items()}
+    roles = [_roles(owners[id(p)]) for p in parameters]
+    position = {_key(users, users[0][2]): i for i, kinds in enumerate(roles) for users in kinds.values()}
     layers: list[Layer] = []
-    rest: dict[int, str] = {}
-    taken: set[int] = set()
-    for i, p in enumerate(parameters):
-        if i in taken:
-            continue
-        users = owners[id(p)]
-        kinds = {_kind(module, role) for _, module, role in users}
-        roles = {role for _, _, role in users}
-        kind = next(iter(kinds)) if len(kinds) == 1 else None
-        if kind is None or len(roles) > 1:
-            rest[i] = _why_not(users)
-            continue
-        stem = next(iter(roles)).removesuffix("weight").removesuffix("bias")
-        # the weight and the bias that these modules use, and no others
-        weight, bias = (alone.get(frozenset((m, stem + part) for _, m, _ in users)) for part in ("weight", "bias"))
-        layers.append(Layer(users[0][0], kind, tuple(module for _, module, _ in users), weight, bias))
-        taken.update(layers[-1].positions)
+    taken: set[tuple[int, str]] = set()
+    for i, kinds in enumerate(roles):
+        for kind, users in kinds.items():
+            if (i, kind) in taken:
+                continue
+            stem = users[0][2].removesuffix("weight").removesuffix("bias")
+            # the weight and the bias that these modules use, and no others of their kind
+            weight, bias = (position.get(_key(users, stem + part)) for part in ("weight", "bias"))
+            layers.append(Layer(users[0][0], kind, tuple(module for _, module, _ in users), weight, bias))
+            taken.update((p, kind) for p in layers[-1].positions)
+    rest = {i: _why_not(owners[id(p)]) for i, p in enumerate(parameters) if not roles[i]}
     return Plan(tuple(layers), rest, attentions)
 
 
-def _users(users: Sequence[tuple[str, nn.Module, str]]) -> frozenset[tuple[nn.Module, str]]:
-    return frozenset((module, role) for _, module, role in users)
+def _roles(users: Sequence[User]) -> dict[str, list[User]]:
+    """The users of a parameter by kind, where all kinds together have a form; else nothing."""
+    kinds: dict[str | None, list[User]] = {}
+    for user in users:
+        kinds.setdefault(_kind(*user[1:]), []).append(user)
+    known = {kind: same for kind, same in kinds.items() if kind is not None}
+    alike = len({role for _, _, role in users}) == 1 and (len(kinds) == 1 or kinds.keys() == {"linear", "embedding"})
+    return known if alike else {}
+
+
+def _key(users: Sequence[User], role: str) -> tuple[str, frozenset[nn.Module]]:
+    return role, frozenset(module for _, module, _ in users)
 
 
 def _kind(module: nn.Module, role: str) -> str | None:
@@ -158,17 +202,25 @@ def sides(layer: Layer, use: Use, dtype: torch.dtype) -> Pair:
     return hat, slope
 
 
-def merged(layer: Layer, uses: Sequence[Use], dtype: torch.dtype) -> Iterator[Pair]:
-    """The sides of a layer's calls; those with the same number of examples as one call with more places."""
+def merged(block: Block, uses: Mapping[Layer, Sequence[Use]], dtype: torch.dtype) -> Iterator[Pair]:
+    """The sides of a block's calls; those with the same number of examples as one call with more places.
+
+    Where an embedding is tied to a linear layer, its pairs change sides: g are the one-hot rows [N, T, V], and a is
+    what they add to, with a last 0 for the bias that only the linear layer has.
+    """
     by_size: dict[int, list[Pair]] = {}
-    for use in uses:
-        a, g = sides(layer, use, dtype)
-        by_size.setdefault(a.shape[0], []).append((a, g))
+    for layer in block.layers:
+        for use in uses[layer]:
+            a, g = sides(layer, use, dtype)
+            if block.kind == "tied" and layer.kind == "embedding":
+                rows: Any = use.module
+                a, g = F.pad(g, (0, block.bias is not None)), F.one_hot(a, rows.num_embeddings).to(dtype)
+            by_size.setdefault(a.shape[0], []).append((a, g))
     for same in by_size.values():
         yield same[0] if len(same) == 1 else (torch.cat([a for a, _ in same], 1), torch.cat([g for _, g in same], 1))
 
 
-def norm_gradients(layer: Layer, a: Tensor, g: Tensor) -> Tensor:
+def norm_gradients(layer: Layer | Block, a: Tensor, g: Tensor) -> Tensor:
     """The gradients of a norm's scale and shift, example by example: [N, parameters]."""
     weight = [(g * a).sum(1)] if layer.weight is not None else []
     bias = [g.sum(1)] if layer.bias is not None else []

@@ -14,7 +14,7 @@ from quadric.core.randomness import RandomState, Seed
 from quadric.curvature.example_slopes import example_slopes, refuse_coupled
 from quadric.curvature.kronecker.accounts import adds_up, altered, used_outside
 from quadric.curvature.kronecker.calls import Call, recorded
-from quadric.curvature.kronecker.layers import Layer, Plan, Use
+from quadric.curvature.kronecker.layers import Block, Layer, Plan, Use
 from quadric.objective.batch import not_finite
 from quadric.objective.isolation import untouched
 from quadric.objective.linearization import Linearization
@@ -70,7 +70,7 @@ def slopes(objective: Objective, data: Any, plan: Plan, source: Source) -> Itera
     if source.fisher == "empirical":
         refuse_coupled(objective)
     found = False
-    doubtful = tuple(layer for layer in plan.layers if any(altered(module) for module in layer.modules))
+    doubtful = tuple(b for b in plan.blocks if any(altered(module) for layer in b.layers for module in layer.modules))
     with untouched(objective.model, RandomState.seeded(source.seed, objective.space.device)):
         for linearization, calls in _forwards(objective, data, plan):
             if linearization.weight <= 0:
@@ -132,12 +132,12 @@ def _signs(outputs: Tensor, single: bool, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A linearised batch with the calls of the plan's layers, and which layers need a look at their gradient."""
+    """A linearised batch with the calls of the plan's layers, and which blocks need a look at their gradient."""
 
     plan: Plan
     linearization: Linearization
     calls: list[Call]
-    doubtful: tuple[Layer, ...]
+    doubtful: tuple[Block, ...]
     dtype: torch.dtype
 
     def push(self, r: Tensor, first: bool) -> Slope:
@@ -146,7 +146,7 @@ class _Recorded:
         parameters = self.linearization.parameters
         positions = list(plan.rest)
         if first:
-            positions += [p for layer in self.doubtful for p in layer.positions]
+            positions += [p for block in self.doubtful for p in block.positions]
         wanted: list[Any] = [*(call.output for call in self.calls), *(parameters[p] for p in positions)]
         pushed: tuple[Tensor | None, ...] = (None,) * len(wanted)
         if outputs.requires_grad and wanted:
@@ -162,9 +162,9 @@ class _Recorded:
             for p, g in zip(positions, pushed[len(self.calls) :], strict=True)
         }
         if first:
-            wrong = [x for x in self.doubtful if not adds_up(x, uses[x], parameters, gradients, dtype)]
+            wrong = [block for block in self.doubtful if not adds_up(block, uses, parameters, gradients, dtype)]
             if wrong:
-                raise Unaccounted(wrong)
+                raise Unaccounted([layer for block in wrong for layer in block.layers])
         rest = {p: gradients[p].to(dtype) for p in plan.rest}
         return Slope(self.linearization.weight, first, self.linearization.batch.examples, uses, rest)
 

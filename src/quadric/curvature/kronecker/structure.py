@@ -13,7 +13,7 @@ from quadric.core.space import Space
 from quadric.curvature.kronecker.calls import Call, recorded
 from quadric.curvature.kronecker.coverage import Coverage, Places
 from quadric.curvature.kronecker.factors import Factors, Watch, collect, empty
-from quadric.curvature.kronecker.layers import Layer, Plan, plan
+from quadric.curvature.kronecker.layers import Block, Plan, plan
 from quadric.curvature.kronecker.passes import KINDS, Source
 from quadric.curvature.retained import Retained
 from quadric.objective.batch import Batch, is_batch
@@ -26,7 +26,7 @@ from quadric.operators.operator import LinearOperator
 
 
 class KroneckerFactored(BlockDiagonal):
-    """diag over layers of Kronecker-factored blocks; norms get a dense block, anything else a diagonal one.
+    """Kronecker-factored blocks on the diagonal; norms get a dense block, anything else a diagonal one.
 
     The blocks are computed when first asked for and again when parameters, buffers, modes or the single batch have
     changed; an iterable of batches is read only then. All queries with a closed form for block-diagonal operators and
@@ -92,8 +92,8 @@ class KroneckerFactored(BlockDiagonal):
         return self._now()[1]
 
     @abstractmethod
-    def _block(self, layer: Layer, factors: Factors, space: Space) -> LinearOperator:
-        """The block of a layer with Kronecker factors."""
+    def _block(self, block: Block, factors: Factors, space: Space) -> LinearOperator:
+        """A block with Kronecker factors."""
 
     def _prepare(self, chosen: Plan, factors: Factors) -> None:
         """What must be known of all layers before the first block is made."""
@@ -173,7 +173,7 @@ class KroneckerFactored(BlockDiagonal):
             if isinstance(owner, int):
                 blocks.append(Diagonal(factors.diagonals[owner].value.reshape(-1), where.space))
             elif owner.kind == "norm":
-                blocks.append(second_moment(factors.slopes[owner].value, where.space))
+                blocks.append(second_moment(factors.slopes[owner.layers[0]].value, where.space))
             else:
                 blocks.append(self._block(owner, factors, where.space))
         return BlockDiagonal(blocks, space, self._places.partition), self._places.coverage
