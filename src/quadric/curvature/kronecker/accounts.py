@@ -115,8 +115,7 @@ def adds_up(
     if bias is not None:
         want += p @ bias
     got, scale = torch.zeros_like(p[0]), abs(want)
-    for layer, use in [(layer, use) for layer in block.layers for use in uses[layer]]:
-        a, g = sides(layer, use, dtype)
+    for layer, (a, g) in ((own, sides(own, use, dtype)) for own in block.layers for use in uses[own]):
         if layer.kind == "embedding":
             terms = (g @ q) * p[a]
         elif layer.kind == "norm":
