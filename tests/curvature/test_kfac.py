@@ -363,6 +363,61 @@ def test_projections_of_attention_are_linear_layers(kind, sharing, batch_first, 
 
 
 @BOTH
+@pytest.mark.parametrize(("batch_first", "bias"), [(True, False), (False, False), (True, True)])
+def test_projections_of_attention_to_other_widths_are_linear_layers(kind, batch_first, bias):
+    """As written out with a linear layer each, without the bias, which all three take a part of."""
+
+    class WrittenOut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q_proj_weight, self.k_proj_weight, self.v_proj_weight = (
+                nn.Linear(d, 4, bias=False) for d in (4, 3, 2)
+            )
+            self.in_proj_bias = nn.Parameter(torch.zeros(12)) if bias else None
+            self.out_proj = nn.Linear(4, 4, bias=bias)
+
+        def forward(self, q, k, v):
+            added = self.in_proj_bias.chunk(3) if bias else (0, 0, 0)
+            inward = zip((self.q_proj_weight, self.k_proj_weight, self.v_proj_weight), (q, k, v), added, strict=True)
+            parts = [(layer(x) + b).unflatten(2, (2, 2)).transpose(1, 2) for layer, x, b in inward]
+            return self.out_proj(nn.functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
+
+    class Net(nn.Module):
+        def __init__(self, attention):
+            super().__init__()
+            self.before, self.attention, self.head = nn.Linear(4, 4), attention, nn.Linear(4, 3)
+
+        def forward(self, x, y):
+            h, turned = self.before(x).tanh(), isinstance(self.attention, nn.MultiheadAttention) and not batch_first
+            q, k, v = (t.transpose(0, 1) if turned else t for t in (h, y, y[..., :2]))
+            out = self.attention(q, k, v)
+            out = out[0] if isinstance(out, tuple) else out
+            return self.head((out.transpose(0, 1) if turned else out).mean(1))
+
+    plain = Net(WrittenOut()).double()
+    stock = Net(nn.MultiheadAttention(4, 2, kdim=3, vdim=2, batch_first=batch_first, bias=bias)).double()
+    state = {name: torch.randn_like(p) for name, p in stock.named_parameters()}
+    stock.load_state_dict(state)
+    plain.load_state_dict({name + ".weight" * name.endswith("proj_weight"): p for name, p in state.items()})
+    g = torch.Generator().manual_seed(1)
+    inputs = torch.randn(9, 5, 4, dtype=F64, generator=g), torch.randn(9, 6, 3, dtype=F64, generator=g)
+    data = (inputs, torch.arange(9) % 3)
+    written, found = (kind(quadric.Objective(net, nn.CrossEntropyLoss()), data) for net in (plain, stock))
+    for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"):
+        assert found.coverage.of(f"attention.{name}").form == "kronecker"
+        inner = f"attention.{name}" + ".weight" * name.endswith("proj_weight")
+        assert_close(block_of(found, f"attention.{name}"), block_of(written, inner))
+    if bias:
+        assert found.coverage.of("attention.in_proj_bias").form == "diagonal"
+
+
+def block_of(operator, name):
+    """The dense block of a parameter."""
+    covers = zip(operator.coverage.blocks, operator.blocks, strict=True)
+    return next(block.to_dense() for covered, block in covers if name in covered.parameters)
+
+
+@BOTH
 def test_attention_of_ones_own_is_not_taken_for_torchs(kind):
     """A forward of its own may order examples and places otherwise, take other arguments and return something else."""
 
@@ -451,6 +506,7 @@ def test_cross_attention_groups_and_bare_parameters_fall_back(kind):
         *("head.weight", "head.bias"),
     }
     assert "outside of calls" in operator.coverage.of("attention.in_proj_weight").reason
+    assert "attention whose query and keys differ" in operator.coverage.of("attention.in_proj_weight").reason
     assert "groups" in operator.coverage.of("grouped.weight").reason
     assert "no Kronecker form is known for the model (Net)" in operator.coverage.of("scale").reason
     assert (operator @ torch.ones(operator.shape[0], dtype=F64)).isfinite().all()

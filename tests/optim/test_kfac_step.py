@@ -241,6 +241,44 @@ def test_a_saved_state_continues_bit_for_bit(make, name):
         assert torch.equal(a, b)
 
 
+class Tied(nn.Module):
+    """Says what comes two places on in a cycle of words; one weight at both ends, and a bias at one."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.middle = nn.Embedding(9, 6), nn.Linear(6, 6)
+        self.head = nn.Linear(6, 9)
+        self.head.weight = self.table.weight
+
+    def forward(self, x):
+        return self.head(self.middle(self.table(x)).tanh()).transpose(1, 2)
+
+
+def cycles(count):
+    generator = torch.Generator().manual_seed(0)
+    starts = [torch.randint(9, (8, 5), generator=generator) for _ in range(count)]
+    return [(x, (x + 2) % 9) for x in starts]
+
+
+@pytest.mark.parametrize("make", [KFAC, EKFAC])
+def test_a_tied_model_trains_and_its_saved_state_continues_bit_for_bit(make):
+    torch.manual_seed(3)
+    model, batches = Tied().double(), cycles(60)
+    objective = quadric.Objective(model, nn.CrossEntropyLoss())
+    optimizer = make(objective)
+    losses = [float(optimizer.step(objective.on(batch))) for batch in batches[:40]]
+    assert optimizer.coverage.of("table.weight").parameters == ("table.weight", "head.bias")
+    assert losses[-1] < 0.3 * losses[0]
+    other = copy.deepcopy(model)
+    second = quadric.Objective(other, nn.CrossEntropyLoss())
+    resumed = make(second)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for batch in batches[40:]:
+        assert torch.equal(optimizer.step(objective.on(batch)), resumed.step(second.on(batch)))
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("make", [KFAC, EKFAC])
 def test_a_loss_that_is_not_finite_is_refused_and_leaves_everything(make):
     model, loss_fn, batches = problem("cnn-batch-norm")

@@ -13,6 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node
 
+PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""The weights that attention holds itself: one for query, key and value, or three where keys or values are of other
+widths. Of the three each is a layer without a bias, since one bias serves all."""
 _FACTORS = {"AddmmBackward0": (1, "_saved_mat1"), "MmBackward0": (0, "_saved_self")}
 """The nodes of x Wᵀ: which argument x is, and the attribute that holds it."""
 _PASSES = ("TBackward0", "ToCopyBackward0")
@@ -34,9 +37,9 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """One projection met in a call: its holder, the edges of its output and of x, and where x is to be had."""
+    """One projection met in a call: its weight, the edges of its output and of x, and where x is to be had."""
 
-    holder: nn.Module
+    weight: Tensor
     output: GradientEdge
     source: GradientEdge | None
     product: Node
@@ -56,20 +59,15 @@ def is_stock(module: nn.Module) -> bool:
     )
 
 
-def _weight(holder: nn.Module) -> Tensor | None:
-    """The weight of a projection: of the attention itself the packed one, for query, key and value."""
-    return holder._parameters.get("in_proj_weight" if isinstance(holder, nn.MultiheadAttention) else "weight")
-
-
 def projections(
-    attention: nn.MultiheadAttention, query: Tensor, inputs: Iterable[Any], output: Tensor, holders: Iterable[nn.Module]
+    attention: nn.MultiheadAttention, query: Tensor, inputs: Iterable[Any], output: Tensor, weights: Iterable[Tensor]
 ) -> Iterator[Projection]:
     """The projections met in one call with these `inputs`, from the output down to them.
 
     A packed weight that is cut (query and key differ) is not met.
     """
     rows = Rows(1 if query.dim() < 3 else query.shape[0 if attention.batch_first else 1])
-    by_weight = {id(weight): holder for holder in holders if (weight := _weight(holder)) is not None}
+    wanted = {id(weight) for weight in weights}
     seen = {t.grad_fn for t in inputs if isinstance(t, Tensor)}
     open_ = [output.grad_fn]
     while open_:
@@ -78,14 +76,14 @@ def projections(
             continue
         seen.add(node)
         product = _product(node)
-        holder = None if product is None else by_weight.get(id(_variable(product.next_functions[-1][0])))
-        if product is None or holder is None:
+        weight = None if product is None else _variable(product.next_functions[-1][0])
+        if product is None or weight is None or id(weight) not in wanted:
             open_ += [after for after, _ in node.next_functions]
             continue
         seen.add(product)
         before, number = product.next_functions[_FACTORS[product.name()][0]]
         source = None if before is None else GradientEdge(before, number)
-        yield Projection(holder, GradientEdge(node, 0), source, product, rows)
+        yield Projection(weight, GradientEdge(node, 0), source, product, rows)
         open_.append(before)
 
 

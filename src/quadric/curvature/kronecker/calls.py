@@ -49,12 +49,14 @@ def recorded(plan: Plan) -> Iterator[list[Call]]:
     """Within the block calls of the plan's modules are appended to the list."""
     calls: list[Call] = []
     handles = []
-    within: dict[nn.MultiheadAttention, dict[nn.Module, Layer]] = {}
+    within: dict[nn.MultiheadAttention, list[tuple[nn.Module, Layer, Tensor]]] = {}
     for layer in plan.layers:
         for module in layer.modules:
             attention = plan.attentions.get(module)
             if attention is not None:
-                within.setdefault(attention, {})[module] = layer
+                weight = module._parameters.get(layer.role)
+                if weight is not None:
+                    within.setdefault(attention, []).append((module, layer, weight))
                 continue
 
             def record(
@@ -66,20 +68,25 @@ def recorded(plan: Plan) -> Iterator[list[Call]]:
                     calls.append(Call(layer, module, get_gradient_edge(output), source, x, x._version))
 
             handles.append(module.register_forward_hook(record, with_kwargs=True))
-    for attention, layers in within.items():
+    for attention, held in within.items():
 
         def look(
             module: Any,
             args: tuple[Any, ...],
             kwargs: dict[str, Any],
             output: Any,
-            layers: dict[nn.Module, Layer] = layers,
+            held: list[tuple[nn.Module, Layer, Tensor]] = held,
         ) -> None:
             if _reversing():
                 return
             query = args[0] if args else kwargs["query"]
-            for met in projections(module, query, (*args, *kwargs.values()), output[0], layers):
-                calls.append(Call(layers[met.holder], met.holder, met.output, met.source, met))
+            weights = [weight for _, _, weight in held]
+            for met in projections(module, query, (*args, *kwargs.values()), output[0], weights):
+                calls.extend(
+                    Call(layer, holder, met.output, met.source, met)
+                    for holder, layer, weight in held
+                    if weight is met.weight
+                )
 
         handles.append(attention.register_forward_hook(look, with_kwargs=True))
     try:

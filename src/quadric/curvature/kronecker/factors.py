@@ -84,7 +84,13 @@ def collect(
         try:
             return chosen, _accumulate(objective, data, chosen, source, sharing, watch)
         except Unaccounted as found:
-            chosen = chosen.without(found.layers, "its weights are also used outside of calls of its module")
+            chosen = chosen.without(found.layers, _why(found.layers))
+
+
+def _why(layers: list[Layer]) -> str:
+    packed = any(layer.role == "in_proj_weight" for layer in layers)
+    cut = ", or cut up by attention whose query and keys differ" if packed else ""
+    return f"its weights are also used outside of calls of its module{cut}"
 
 
 def _accumulate(

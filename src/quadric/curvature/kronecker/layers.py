@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quadric.curvature.kronecker.attention import is_stock
+from quadric.curvature.kronecker.attention import PROJECTIONS, is_stock
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.RMSNorm)
@@ -30,6 +30,8 @@ class Layer:
     modules: tuple[nn.Module, ...]
     weight: int | None
     bias: int | None
+    role: str = "weight"
+    """What the modules call the weight."""
 
     @property
     def positions(self) -> list[int]:
@@ -123,7 +125,8 @@ def plan(model: nn.Module, parameters: Sequence[Tensor]) -> Plan:
             stem = users[0][2].removesuffix("weight").removesuffix("bias")
             # the weight and the bias that these modules use, and no others of their kind
             weight, bias = (position.get(_key(users, stem + part)) for part in ("weight", "bias"))
-            layers.append(Layer(users[0][0], kind, tuple(module for _, module, _ in users), weight, bias))
+            modules = tuple(module for _, module, _ in users)
+            layers.append(Layer(users[0][0], kind, modules, weight, bias, stem + "weight"))
             taken.update((p, kind) for p in layers[-1].positions)
     rest = {i: _why_not(owners[id(p)]) for i, p in enumerate(parameters) if not roles[i]}
     return Plan(tuple(layers), rest, attentions)
@@ -145,7 +148,9 @@ def _key(users: Sequence[User], role: str) -> tuple[str, frozenset[nn.Module]]:
 
 def _kind(module: nn.Module, role: str) -> str | None:
     if is_stock(module):
-        return "linear" if role in ("in_proj_weight", "in_proj_bias") else None
+        projections = [name for name in PROJECTIONS if module._parameters[name] is not None]
+        packed = role == "in_proj_bias" and projections == ["in_proj_weight"]
+        return "linear" if packed or role in projections else None
     if role not in ("weight", "bias"):
         return None
     if isinstance(module, nn.Linear):
