@@ -27,10 +27,11 @@ class EKFAC(KroneckerFactored):
 
     s is the second moment of the per-example gradients (Q_Bᵀ G_n Q_A)², which makes this the nearest matrix in the
     Frobenius norm to a layer's block of the GGN among those with these eigenvectors: never further than K-FAC. Options,
-    blocks of other parameters and `coverage` are those of `KFAC`; `sharing` chooses the eigenvectors alone.
+    blocks of other parameters and `coverage` are those of `KFAC`; `sharing` chooses the eigenvectors alone. G_n of a
+    tied weight is the sum over both of its uses.
 
-    Cost: that of K-FAC twice, an eigen-decomposition of each factor, and the rotated gradients; an embedding keeps the
-    identity [V, V] as its eigenvectors. Reference: George et al. (2018), Fast approximate natural gradient descent in a
+    Cost: that of K-FAC twice, an eigen-decomposition of each factor, and the rotated gradients; an embedding that
+    is not tied keeps the identity [V, V] as its eigenvectors. Reference: George et al. (2018), Fast approximate natural gradient descent in a
     Kronecker-factored eigenbasis, algorithm 1.
     """
 

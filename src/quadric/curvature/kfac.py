@@ -24,9 +24,15 @@ class KFAC(KroneckerFactored):
     all places.
 
     Linear, convolution and embedding layers have a Kronecker block, and so have the projections of attention to itself
-    (query, key and value as one layer); norms have their exact block, everything else the diagonal of its block,
-    estimated without bias by random signs; `coverage` says which and why. Layers that share weights in
-    the same role share a block. Whether a layer's calls account for its whole gradient is checked, not assumed.
+    (query, key and value as one layer) and those that keep query, key and value apart (`kdim`, `vdim`; not the one
+    bias of all three); norms have their exact block, everything else, packed projections of a query unlike its keys
+    among it, the diagonal of its block, estimated without bias by random signs; `coverage` says which and why. Whether
+    a layer's calls account for its whole gradient is checked, not assumed.
+
+    Layers that share weights in the same role share a block, and their calls are places of one layer. An embedding
+    tied to a linear layer [V, d] shares one as well: their factors are averaged apart, and diag(f) ⊗ B + B′ ⊗ A′ is
+    replaced by the product of its `marginals`, d × d and V × V, which is what the layer takes untied. Curvature between
+    the two uses is left out, as that between layers is.
 
     Exact for a linear model under squared error, and, block by block, for a single example whose weights act once.
     `inverse(KFAC(…), damping)` is in closed form. Cost: a forward pass, a backward pass for each r and the moments;

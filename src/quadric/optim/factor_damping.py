@@ -17,7 +17,8 @@ class FactorDamping(RelativeDamping):
     Factored damping adds a share √(λ / e) of its mean eigenvalue to each factor. The second moment of d numbers over N
     examples is off by some d / N of that, and shrinking it by as much is near the best (Ledoit and Wolf, 2004, A
     well-conditioned estimator for large-dimensional covariance matrices): with less, P⁻¹ blows up what the factors have
-    not seen. N = 1 / Σ wᵢ² counts the examples of the running average, wᵢ their weights. A `given` λ is left alone.
+    not seen. N = 1 / Σ wᵢ² counts the examples of the running average, wᵢ their weights; the places of one example
+    (tokens, pixels) are no independent draws and count as one. A `given` λ is left alone.
     """
 
     scale: float = 3.0
