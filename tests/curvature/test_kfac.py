@@ -460,6 +460,24 @@ def test_attention_with_frozen_projections_of_other_widths(kind):
 
 
 @BOTH
+def test_attention_whose_projection_is_computed_keeps_its_other_layers(kind):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(4, 1), nn.Linear(4, 3)
+            nn.utils.parametrize.register_parametrization(self.attention, "in_proj_weight", nn.Identity())
+
+        def forward(self, x):
+            turned = x.transpose(0, 1)
+            return self.head(self.attention(turned, turned, turned)[0].mean(0))
+
+    data = (torch.randn(6, 5, 4, dtype=F64), torch.arange(6) % 3)
+    coverage = kind(quadric.Objective(Net().double(), nn.CrossEntropyLoss()), data).coverage
+    assert coverage.of("attention.in_proj_bias").form == "diagonal"
+    assert coverage.of("attention.out_proj.weight").form == "kronecker"
+
+
+@BOTH
 def test_a_bias_registered_before_its_weight_shares_its_block(kind):
     model, data = mlp(4, 5, 3), classification()
     weight = model[0].weight

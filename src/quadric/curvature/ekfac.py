@@ -30,9 +30,9 @@ class EKFAC(KroneckerFactored):
     blocks of other parameters and `coverage` are those of `KFAC`; `sharing` chooses the eigenvectors alone. G_n of a
     tied weight is the sum over both of its uses.
 
-    Cost: that of K-FAC twice, an eigen-decomposition of each factor, and the rotated gradients; an embedding that
-    is not tied keeps the identity [V, V] as its eigenvectors. Reference: George et al. (2018), Fast approximate natural gradient descent in a
-    Kronecker-factored eigenbasis, algorithm 1.
+    Cost: that of K-FAC twice, an eigen-decomposition of each factor, and the rotated gradients; an embedding that is
+    not tied keeps the identity [V, V] as its eigenvectors. Reference: George et al. (2018), Fast approximate natural
+    gradient descent in a Kronecker-factored eigenbasis, algorithm 1.
     """
 
     _bases: Bases | None = None

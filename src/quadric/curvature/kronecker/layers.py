@@ -148,7 +148,7 @@ def _key(users: Sequence[User], role: str) -> tuple[str, frozenset[nn.Module]]:
 
 def _kind(module: nn.Module, role: str) -> str | None:
     if is_stock(module):
-        projections = [name for name in PROJECTIONS if module._parameters[name] is not None]
+        projections = [name for name in PROJECTIONS if module._parameters.get(name) is not None]
         packed = role == "in_proj_bias" and projections == ["in_proj_weight"]
         return "linear" if packed or role in projections else None
     if role not in ("weight", "bias"):
