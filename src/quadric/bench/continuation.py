@@ -20,6 +20,7 @@ def check_same(directory: Path, record: Record, header: Header) -> None:
             **{key: value for key, value in each.problem.items() if key != "name"},
             "optimisers": each.optimizers,
             "epochs": each.epochs,
+            "seconds": each.seconds,
         }
         for each in (record.header, header)
     )
