@@ -24,7 +24,7 @@ TRAJECTORIES = f"{FIGURES}/trajectories.png"
 TUNING = f"{FIGURES}/tuning.png"
 STUDY = "quadric-study.log"
 OWN = (RECORDS, REPORT, STUDY, TRAJECTORIES, TUNING, *(f"{FIGURES}/{name}.png" for name in (*PICTURES, SENSITIVITY)))
-OTHERS = ("inspection", "trajectories", "figure1", "table1", "tuning")
+OTHERS = ("inspection", "trajectories", "figure1", "table1", "tuning", "auto")
 """The kinds of headers beside a comparison's."""
 
 

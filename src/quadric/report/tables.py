@@ -65,8 +65,7 @@ def result_table(record: Record) -> ResultTable:
     if "test error" in columns:
         del columns["test loss"]  # it has a figure; both would not fit a terminal
     return ResultTable(
-        title=f"{header.problem['name']}: {length(header.epochs, header.seconds)}, "
-        f"{number(len(record.seeds), 'seed')}",
+        title=f"{header.problem['name']}: {length(header.epochs, header.seconds)}, {number(len(record.seeds), 'seed')}",
         columns=list(columns),
         rows=[[cell(s) for cell in columns.values()] for s in summaries],
         notes=[
