@@ -25,6 +25,8 @@ from quadric.problems.problem import Draw
 
 QUANTITIES = ("damping", "momentum", "step_size", "predicted_reduction", "actual_reduction", "products")
 WARM_UP_STEPS = 2
+DENSE_LOOKS = 32
+"""A run in seconds has any number of steps: after so many looks they are a share of the steps before them apart."""
 Track = Literal["self-tuning", "tuned"]
 """Whether a method runs as it is on every problem, or with a setting that was searched for on this one."""
 
@@ -109,13 +111,21 @@ class Training:
                 if not math.isfinite(loss) and not self.rejected:
                     return "diverged", f"the loss of step {self.steps} is {loss}"
                 yield from self.check("step_loss", loss)
-                if self.steps % self.evaluate_every == 0:
+                if self.steps % self.interval(math.isfinite(seconds)) == 0:
                     yield from self.look()
                 if self.solved and self.target.stops:
                     return "finished", f"solved, {self.target}"
                 if self.watch.seconds >= seconds:
                     return "finished", "all seconds done"
         return "finished", "all epochs done"
+
+    def interval(self, sparse: bool) -> int:
+        """Steps between evaluations; with `sparse`, doubled each time that all steps so far are `DENSE_LOOKS` of it.
+
+        It depends on the number of steps alone, so that runs of different seeds are looked at at the same steps.
+        """
+        sparseness = self.steps // (DENSE_LOOKS * self.evaluate_every) if sparse else 0
+        return self.evaluate_every * 2 ** max(sparseness.bit_length() - 1, 0)
 
     def step(self, batches: Iterator[Batch]) -> float | None:
         """One timed step on the next batch: its loss, or `None` when there is no batch left."""

@@ -36,6 +36,15 @@ def compare(
         typer.Option(help="Seconds of training of a run, in the place of epochs unless --epochs is given, too."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of runs per optimiser, with seeds 0, 1, 2, …")] = 3,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of the seeds.")] = 0,
+    searches: Annotated[
+        Path | None,
+        typer.Option(help="Take settings from `quadric tune`: DIRECTORY/NAME is its --out for the optimiser NAME."),
+    ] = None,
+    target_from: Annotated[
+        Path | None,
+        typer.Option(help="Take the target from a comparison of one method: the median of what its runs ended with."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in the same directory.")
     ] = False,
@@ -77,7 +86,7 @@ def compare(
     if overwrite and resume:
         raise typer.BadParameter("--overwrite and --resume exclude each other.")
     check_seconds(seconds)
-    tasks = [chosen(name, optimizers, device) for name in names(problem, "--problem")]
+    tasks = [chosen(name, optimizers, device, searches, target_from) for name in names(problem, "--problem")]
     place = tasks[0][2]
     if workers > 1 and (place.type != "cpu" or (threads or 1) > 1):
         raise typer.BadParameter("Workers run on the CPU with one thread each.", param_hint="--workers")
@@ -88,7 +97,7 @@ def compare(
             out if len(tasks) == 1 else out / task.name,
             epochs or (None if seconds else task.epochs),
             seconds,
-            seeds,
+            range(first_seed, first_seed + seeds),
             data_dir,
         )
         for task, entries, _ in tasks
@@ -112,7 +121,7 @@ class Comparison:
     out: Path
     epochs: int | None
     seconds: float | None
-    seeds: int
+    seeds: range
     data_dir: Path | None
 
     def carry_out(self, place: torch.device, workers: int, overwrite: bool, resume: bool, mix: bool) -> Record:
@@ -134,7 +143,7 @@ class Comparison:
             took = warm_up(self.problem, self.entries, draw, place)
         environment = {**describe(place), "workers": str(workers), "data": fingerprint(draw(0))}
         entries = [asdict(entry) for entry in self.entries]
-        seeds = list(range(self.seeds))
+        seeds = list(self.seeds)
         header = Header(described(self.problem), entries, self.epochs, seeds, environment, took, self.seconds)
         record = found(self.out, header) if resume else None
         todo = rounds(self.entries, seeds, record.over if record else ())
@@ -185,14 +194,17 @@ def names(text: str, hint: str) -> list[str]:
     return found
 
 
-def chosen(problem: str, optimizers: str, device: str) -> tuple[Problem, list[Entry], torch.device]:
+def chosen(
+    problem: str, optimizers: str, device: str, searches: Path | None = None, target_record: Path | None = None
+) -> tuple[Problem, list[Entry], torch.device]:
     """What the names on the command line stand for.
 
     Raises:
         typer.BadParameter: a name that is not known, or given twice, or a device that is not there.
+        ValueError: a record that a target is to come from and can't.
     """
     from quadric import optim, problems
-    from quadric.bench.rates import entry, target
+    from quadric.bench.rates import entry, entry_from, target, target_from
 
     wanted = names(optimizers, "--optimizers")
     try:
@@ -202,10 +214,11 @@ def chosen(problem: str, optimizers: str, device: str) -> tuple[Problem, list[En
     try:
         for name in wanted:
             optim.summary(name.partition("@")[0])
-        entries = [entry(problem, name) for name in wanted]
+        entries = [entry_from(problem, name, searches) if searches else entry(problem, name) for name in wanted]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--optimizers") from error
-    return replace(task, target=target(task)), entries, chosen_device(device)
+    goal = target(task) if target_record is None else target_from(task, target_record)
+    return replace(task, target=goal), entries, chosen_device(device)
 
 
 def described(problem: Problem) -> dict[str, Any]:

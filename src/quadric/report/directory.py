@@ -9,7 +9,7 @@ from pathlib import Path
 from quadric.bench.inspection.records import RESULTS, results_in
 from quadric.bench.journal import header_kind
 from quadric.bench.records import BEGINNING, Record, read, read_header
-from quadric.core.records import write_atomically
+from quadric.core.records import FILE_NAME, write_atomically
 from quadric.report.figures import PICTURES, draw_all
 from quadric.report.html import render
 from quadric.report.inspection.figures import TITLES as INSPECTED
@@ -17,7 +17,7 @@ from quadric.report.sensitivity import NAME as SENSITIVITY
 from quadric.report.sensitivity import draw_sensitivity
 from quadric.report.tables import ResultTable, result_table
 
-RECORDS = "records.jsonl"
+RECORDS = FILE_NAME
 REPORT = "report.html"
 FIGURES = "figures"
 TRAJECTORIES = f"{FIGURES}/trajectories.png"
