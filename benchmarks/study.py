@@ -16,14 +16,17 @@ after Ctrl-C or a kill the same command goes on. `study_page.py` makes the page.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -89,24 +92,25 @@ class Study:
         return [*words, "--threads", "1", "--resume", "--out", str(folder / part)]
 
     def carry_out(self) -> None:
-        """Run what is missing, problem by problem."""
+        """Run what is missing, problem by problem. Raises SystemExit where a part fails."""
+        lock = locked(self.out)
         for problem in self.problems:
             missing = [
                 self.tuning(problem, method)
                 for method in self.methods
                 if tried(self.out / problem / "tune" / method) < self.trials
             ]
-            together(missing, self.workers)
+            together(missing, self.workers, lock)
             best = min(
                 (method for method in self.methods if method in FIRST_ORDER),
                 key=lambda method: lowest(self.out / problem / "tune" / method),
             )
             target = self.comparing(problem, "target", [best], TARGET_AT * self.seconds, TARGET_SEEDS)
             if ended(self.out / problem / "target") < TARGET_SEEDS:
-                together([[*target, "--first-seed", str(FIRST_TARGET_SEED)]], 1)
+                together([[*target, "--first-seed", str(FIRST_TARGET_SEED)]], 1, lock)
             final = self.comparing(problem, "compare", self.entries, self.seconds, self.seeds)
             if ended(self.out / problem / "compare") < self.seeds * len(self.entries):
-                together([[*final, "--target-from", str(self.out / problem / "target")]], 1)
+                together([[*final, "--target-from", str(self.out / problem / "target")]], 1, lock)
 
 
 def tried(directory: Path) -> int:
@@ -127,22 +131,36 @@ def ended(directory: Path) -> int:
     return len(records.read(path).over) if path.exists() else 0
 
 
-def together(commands: list[list[str]], workers: int) -> None:
+def locked(directory: Path) -> IO[str]:
+    """A lock on the directory that every part shares, so that none of a study that was killed still writes there.
+
+    Raises SystemExit where it is held.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = (directory / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(
+            f"{directory} is in use: another study, or a part of one that was killed, still runs."
+        ) from None
+    return lock
+
+
+def together(commands: list[list[str]], workers: int, lock: IO[str]) -> None:
     """Run quadric with each of the commands, so many at a time; if one fails, or after Ctrl-C, end the others.
 
     Raises SystemExit with the command that failed.
     """
     waiting, running = list(commands), []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    shared = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "pass_fds": [lock.fileno()], "stdout": subprocess.DEVNULL}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 command = waiting.pop(0)
                 print("quadric " + shlex.join(command), flush=True)
-                log = subprocess.DEVNULL
-                running.append(
-                    (subprocess.Popen([sys.executable, "-c", PROGRAM, *command], env=environment, stdout=log), command)
-                )
+                process = subprocess.Popen([sys.executable, "-c", PROGRAM, *command], **shared)
+                running.append((process, command))
             for process, command in list(running):
                 if process.poll() is not None:
                     running.remove((process, command))
@@ -185,6 +203,7 @@ def parse(arguments: Sequence[str] | None = None) -> Study:
 def main() -> None:
     """Run the study."""
     study = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as after Ctrl-C, the parts are ended, too
     print(f"about {study.minutes:.0f} minutes from the start, less what is recorded in {study.out}", flush=True)
     study.carry_out()
     print(f"records: {study.out}; `python benchmarks/study_page.py {study.out}` makes the page of them")

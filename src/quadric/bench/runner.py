@@ -125,7 +125,7 @@ class Training:
         It depends on the number of steps alone, so that runs of different seeds are looked at at the same steps.
         """
         sparseness = self.steps // (DENSE_LOOKS * self.evaluate_every) if sparse else 0
-        return self.evaluate_every * 2 ** max(sparseness.bit_length() - 1, 0)
+        return self.evaluate_every << max(sparseness.bit_length() - 1, 0)
 
     def step(self, batches: Iterator[Batch]) -> float | None:
         """One timed step on the next batch: its loss, or `None` when there is no batch left."""
