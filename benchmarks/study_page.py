@@ -92,10 +92,11 @@ def top(comparisons: list[Record]) -> str:
     return f"""# A study: second-order methods beside tuned first-order ones
 
 `make study` repeats it; [protocol.md](protocol.md) has the rules and their reasons. Two tracks: *tuned* methods had as
-many trials each, in spaces of two numbers of the same size, damping included, judged by the train loss at the end of the
-same seconds; *self-tuning* ones run as they are on every problem. The target of a problem is the median of what its best
-tuned first-order method reaches in three quarters of the time, with five seeds of its own. Misses are infinite; seconds
-are of training on one thread, without evaluations. Wins and losses are both here, and what the seeds leave open.
+many trials each, in spaces of two numbers of the same size, damping included, judged by the train loss at the end of
+the same seconds; *self-tuning* ones run as they are on every problem. The target of a problem is the median of what its
+best tuned first-order method reaches in three quarters of the time, with five seeds of its own. Misses are infinite;
+seconds are of training on one thread, without evaluations. Wins and losses are both here, and what the seeds leave
+open.
 
 {markdown(outcome(comparisons, "seconds"))}
 {markdown(outcome(comparisons, "steps"))}"""
