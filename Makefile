@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help install demo test test-slow lint benchmarks paper width-depth tune-first-order tune-paper clean
+.PHONY: help install demo test test-slow lint benchmarks paper study study-page width-depth tune-first-order tune-paper clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,13 @@ paper: $(INSTALLED) ## the CurveBall paper's Table 1 and Figure 1 in full; write
 	$(BIN)/quadric paper table1 --scale full --out runs/paper/table1
 	$(BIN)/quadric paper figure1 --out runs/paper/figure1 --overwrite
 	$(BIN)/python benchmarks/paper.py runs/paper
+
+study: $(INSTALLED) ## tuned and untuned methods on several problems; resumes; writes docs/study.md (three hours on one core)
+	$(BIN)/python benchmarks/study.py
+	$(BIN)/python benchmarks/study_page.py runs/study
+
+study-page: $(INSTALLED) ## draw docs/study.md anew from the records in benchmarks/results/study
+	$(BIN)/python benchmarks/study_page.py
 
 width-depth: $(INSTALLED) ## CurveBall, Adam and SGD over a grid of widths and depths (minutes); writes runs/width-depth
 	$(BIN)/quadric compare --problem $(subst $(space),$(comma),$(foreach d,2 6 12,$(foreach w,16 64 256,width-depth-$(w)x$(d)))) \

@@ -13,7 +13,8 @@ LR = "lr=log:1e-3:1"
 @pytest.fixture
 def tune(quadric, tmp_path):
     def call(*more, out=tmp_path / "out", problem="digits-mlp", optimizer="sgd", space=LR):
-        what = ("--problem", problem, "--optimizer", optimizer, "--space", space, "--out", out)
+        what = ("--problem", problem, "--optimizer", optimizer, "--out", out)
+        more = more if space is None else ("--space", space, *more)
         status, output, error = quadric("tune", *what, *more)
         return status, " ".join(output.split()), error
 
@@ -50,6 +51,15 @@ def test_search_report_and_more_trials(tune, quadric, tmp_path):
     assert "out holds another search: epochs was 1 and is 2" in error
     assert tune("--epochs", 2, "--trials", 1, "--overwrite")[0] == 0
     assert len(lines(tmp_path / "out")) == 2
+
+
+def test_runs_of_a_few_seconds(tune, tmp_path):
+    status, output, _ = tune("--seconds", 0.05, "--trials", 2, "--holdout", 0, "--seeds", 1)
+    assert status == 0
+    assert "Judged by train loss" in output
+    search = lines(tmp_path / "out")[0]["search"]
+    assert (search["epochs"], search["seconds"]) == (None, 0.05)
+    assert tune("--seconds", 0.06, "--trials", 2, "--holdout", 0, "--seeds", 1)[0] == 1
 
 
 def test_a_grid_over_choices(tune, tmp_path):
@@ -116,11 +126,13 @@ def test_nothing_finished(tune, monkeypatch):
         ({"more": ("--folds", 2, "--holdout", 0.5)}, "exclude each other"),
         ({"more": ("--folds", 2000)}, "There are 2000 folds and 1437 training example(s): use at most 1437 folds"),
         ({"problem": "rosenbrock", "more": ("--folds", 2)}, "use none, and the train loss judges"),
-        ({"more": ("--holdout", 1.5)}, "Expected a share between 0 and 1, got 1.5"),
+        ({"more": ("--holdout", 1.5)}, "Expected a share from 0 to below 1, got 1.5"),
         ({"more": ("--budget", -1)}, "Expected seconds above 0"),
         ({"more": ("--budget", 1e-6)}, "raise the budget, or lower --epochs, --folds or --seeds"),
         ({"problem": "rosenbrock", "more": ("--metric", "error")}, "no notion of an error"),
         ({"more": ("--device", "nowhere")}, "'nowhere' cannot be used here"),
+        ({"space": None}, "Name an --optimizer and its --space, or let --auto try methods"),
+        ({"more": ("--seconds", 0)}, "Expected seconds above 0, got 0"),
     ],
 )
 def test_bad_usage(tune, tmp_path, options, reason):

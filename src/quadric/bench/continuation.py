@@ -20,6 +20,7 @@ def check_same(directory: Path, record: Record, header: Header) -> None:
             **{key: value for key, value in each.problem.items() if key != "name"},
             "optimisers": each.optimizers,
             "epochs": each.epochs,
+            "seconds": each.seconds,
         }
         for each in (record.header, header)
     )
@@ -55,10 +56,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def short(value: Any) -> str:
     """A value in words; a list of optimisers by their names and settings."""
     if isinstance(value, list):
-        return ", ".join(" ".join([each["name"], *(f"{k} {v:g}" for k, v in each["hyper"].items())]) for each in value)
+        return ", ".join(" ".join([each["name"], *map(setting, each["hyper"].items())]) for each in value)
     if isinstance(value, Mapping):
         return str(value.get("text", dict(value)))
     return str(value)
+
+
+def setting(pair: tuple[str, Any]) -> str:
+    """A hyper-parameter and its value."""
+    name, value = pair
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def mixtures(record: Record) -> list[str]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from statistics import median
 from typing import Any
 
+from quadric.bench import records
 from quadric.bench.runner import Entry
+from quadric.bench.search import records as searches
+from quadric.core.records import FILE_NAME
 from quadric.problems import Problem, Target
 
 FIRST_ORDER = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw")
@@ -49,6 +55,52 @@ def entry(problem: str, name: str) -> Entry:
     setting = tuned_setting(method)
     search = {"setting": setting, "tried": found["tried"]}
     return Entry(name, {setting: found[setting]}, "searched, see learning_rates.json", "tuned", search)
+
+
+def entry_from(problem: str, name: str, folder: Path) -> Entry:
+    """`name` as a comparison runs it with the settings that `quadric tune` found: its record is in `folder`/METHOD.
+
+    First-order methods are tuned, the others run as they are, unless the name ends with "@tuned". Raises ValueError
+    where there is no such record, or one of another problem or method, or one in which nothing finished.
+    """
+    method, at, variant = name.partition("@")
+    if at and variant != "tuned":
+        raise ValueError(f"Expected {method} or {method}@tuned, got {name!r}.")
+    if method not in FIRST_ORDER and not at:
+        return Entry(name, origin="no search, its defaults")
+    path = folder / method / FILE_NAME
+    if not path.exists():
+        raise ValueError(f"{folder} has no search for {method}: `quadric tune --out {folder / method}` makes one.")
+    record = searches.read(path)
+    search = record.header["search"]
+    if (search["problem"], search["optimiser"]) != (problem, method):
+        raise ValueError(f"{path} is of {search['optimiser']} on {search['problem']}, not of {method} on {problem}.")
+    if not record.finished:
+        raise ValueError(f"{path} has no trial that finished, so there is no setting to run {method} with.")
+    origin = f"quadric tune, the best of {len(record.trials)} trials in {search['space']}, by {search['judged by']}"
+    return Entry(name, dict(record.finished[0].hyper), origin, "tuned")
+
+
+def target_from(problem: Problem, directory: Path) -> Target:
+    """The target that a recorded comparison sets: the median of what the runs of its one method ended with.
+
+    A run that diverged counts as infinite. Raises ValueError where the record is of another problem, of several
+    methods, or has a run without an end.
+    """
+    record = records.read(directory / FILE_NAME)
+    names = [entry["name"] for entry in record.header.optimizers]
+    if record.header.problem["name"] != problem.name or len(names) != 1:
+        which = f"{', '.join(names)} on {record.header.problem['name']}"
+        raise ValueError(f"A target for {problem.name} comes from a record of one method on it, not of {which}.")
+    if any(run.end is None for run in record.runs):
+        raise ValueError(f"{directory} is not finished: a run in it has no end.")
+    metric = problem.target.metric
+    ends = [math.inf if run.status == "diverged" else getattr(run.evaluations[-1], metric) for run in record.runs]
+    origin = (
+        f"the median over {len(ends)} re-runs of the best tuned first-order method, {names[0]}, of what it has reached "
+        f"after {max(run.end.seconds for run in record.runs if run.end):.3g} s"
+    )
+    return Target(metric, float(f"{median(ends):.4g}"), origin)
 
 
 def target(problem: Problem) -> Target:

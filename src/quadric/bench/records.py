@@ -24,15 +24,17 @@ Status = Literal["finished", "diverged", "interrupted"]
 class Header:
     """What was compared, with what code, on what machine. `optimizers` are `Entry` objects as dictionaries.
 
+    A run lasts `epochs` epochs or `seconds` of training, whichever end first; `None` sets no end.
     `warm_up` has each optimiser's seconds for two steps on a copy before the clock ran, compilation included.
     """
 
     problem: dict[str, Any]
     optimizers: list[dict[str, Any]]
-    epochs: int
+    epochs: int | None
     seeds: list[int]
     environment: dict[str, str]
     warm_up: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
     format: int = FORMAT
 
 

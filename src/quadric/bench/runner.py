@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from types import TracebackType
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from quadric.problems.problem import Draw
 
 QUANTITIES = ("damping", "momentum", "step_size", "predicted_reduction", "actual_reduction", "products")
 WARM_UP_STEPS = 2
+DENSE_LOOKS = 32
+"""A run in seconds has any number of steps: after so many looks they are a share of the steps before them apart."""
 Track = Literal["self-tuning", "tuned"]
 """Whether a method runs as it is on every problem, or with a setting that was searched for on this one."""
 
@@ -81,19 +84,22 @@ class Training:
         self.looked = -1
         self.solved = False
 
-    def events(self, epochs: int) -> Iterator[Event]:
-        """Train for `epochs` epochs, or until the run diverges, or is solved where the target says to stop then."""
+    def events(self, epochs: int | None, seconds: float | None = None) -> Iterator[Event]:
+        """Train for `epochs` epochs or `seconds` of its own clock, whichever end first; `None` sets no end.
+
+        It ends earlier where the run diverges, or is solved where the target says to stop then.
+        """
         yield from self.look()
-        status, reason = yield from self.train(epochs)
+        status, reason = yield from self.train(epochs, math.inf if seconds is None else seconds)
         if self.looked < self.steps:
             yield from self.look()
         if self.refused:
             reason += f"; {self.refused} of {self.steps} steps were rejected"
         yield End(self.name, self.seed, status, reason, self.steps, self.watch.seconds, asdict(self.passes))
 
-    def train(self, epochs: int) -> Generator[Event, None, tuple[Status, str]]:
+    def train(self, epochs: int | None, seconds: float) -> Generator[Event, None, tuple[Status, str]]:
         """The loop; returns how it ended, and why."""
-        for epoch in range(epochs):
+        for epoch in count() if epochs is None else range(epochs):
             batches = self.instance.epoch(epoch)
             while True:
                 try:
@@ -105,11 +111,21 @@ class Training:
                 if not math.isfinite(loss) and not self.rejected:
                     return "diverged", f"the loss of step {self.steps} is {loss}"
                 yield from self.check("step_loss", loss)
-                if self.steps % self.evaluate_every == 0:
+                if self.steps % self.interval(math.isfinite(seconds)) == 0:
                     yield from self.look()
                 if self.solved and self.target.stops:
                     return "finished", f"solved, {self.target}"
+                if self.watch.seconds >= seconds:
+                    return "finished", "all seconds done"
         return "finished", "all epochs done"
+
+    def interval(self, sparse: bool) -> int:
+        """Steps between evaluations; with `sparse`, doubled each time that all steps so far are `DENSE_LOOKS` of it.
+
+        It depends on the number of steps alone, so that runs of different seeds are looked at at the same steps.
+        """
+        sparseness = self.steps // (DENSE_LOOKS * self.evaluate_every) if sparse else 0
+        return self.evaluate_every << max(sparseness.bit_length() - 1, 0)
 
     def step(self, batches: Iterator[Batch]) -> float | None:
         """One timed step on the next batch: its loss, or `None` when there is no batch left."""
@@ -204,22 +220,37 @@ def rounds(
 
 
 def run(
-    problem: Problem, entries: Sequence[Entry], draw: Draw, *, epochs: int, seeds: Sequence[int], device: torch.device
+    problem: Problem,
+    entries: Sequence[Entry],
+    draw: Draw,
+    *,
+    epochs: int | None,
+    seeds: Sequence[int],
+    device: torch.device,
+    seconds: float | None = None,
 ) -> Iterator[Event]:
     """Train every entry with every seed, and yield what happens as it happens."""
     for each in rounds(entries, seeds):
-        yield from run_round(problem, each, draw, epochs=epochs, device=device)
+        yield from run_round(problem, each, draw, epochs=epochs, device=device, seconds=seconds)
 
 
-def run_round(problem: Problem, each: Round, draw: Draw, *, epochs: int, device: torch.device) -> Iterator[Event]:
-    """Train the entries of one round.
+def run_round(
+    problem: Problem,
+    each: Round,
+    draw: Draw,
+    *,
+    epochs: int | None,
+    device: torch.device,
+    seconds: float | None = None,
+) -> Iterator[Event]:
+    """Train the entries of one round, each for that many epochs or seconds.
 
     All advance together, evaluation by evaluation, so that a machine that gets slower or faster does so for all of
     them. Each run has torch's global random numbers to itself.
     """
     start = RandomState.seeded(each.seed, device)
     live = [
-        Member(Training(entry, problem, draw(each.seed), each.seed, device).events(epochs), start)
+        Member(Training(entry, problem, draw(each.seed), each.seed, device).events(epochs, seconds), start)
         for entry in each.entries
     ]
     while live:

@@ -26,8 +26,9 @@ class Work:
     problem: str
     target: Target
     entries: list[Entry]
-    epochs: int
+    epochs: int | None
     data_dir: Path | None
+    seconds: float | None = None
 
 
 def share(work: Work, rounds: Sequence[Round], workers: int) -> Generator[Event, None, None]:
@@ -89,7 +90,7 @@ def serve(work: Work, connection: Connection) -> None:
         draw = problem.open(work.data_dir, cpu)
         warm_up(problem, work.entries, draw, cpu)
         while (each := connection.recv()) is not None:
-            for event in run_round(problem, each, draw, epochs=work.epochs, device=cpu):
+            for event in run_round(problem, each, draw, epochs=work.epochs, device=cpu, seconds=work.seconds):
                 connection.send(event)
             connection.send(None)
     except (BrokenPipeError, EOFError):

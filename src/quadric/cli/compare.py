@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quadric.cli.options import chosen_device, names_in
+from quadric.cli.options import check_seconds, chosen_device, names_in
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +31,20 @@ def compare(
         str, typer.Option(help="Names with commas; `quadric list` shows them. NAME@tuned: with a searched setting.")
     ] = DEFAULT,
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of a run; the problem's own if left out.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds of training of a run, in the place of epochs unless --epochs is given, too."),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of runs per optimiser, with seeds 0, 1, 2, …")] = 3,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of the seeds.")] = 0,
+    searches: Annotated[
+        Path | None,
+        typer.Option(help="Take settings from `quadric tune`: DIRECTORY/NAME is its --out for the optimiser NAME."),
+    ] = None,
+    target_from: Annotated[
+        Path | None,
+        typer.Option(help="Take the target from a comparison of one method: the median of what its runs ended with."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in the same directory.")
     ] = False,
@@ -70,12 +85,21 @@ def compare(
 
     if overwrite and resume:
         raise typer.BadParameter("--overwrite and --resume exclude each other.")
-    tasks = [chosen(name, optimizers, device) for name in names(problem, "--problem")]
+    check_seconds(seconds)
+    tasks = [chosen(name, optimizers, device, searches, target_from) for name in names(problem, "--problem")]
     place = tasks[0][2]
     if workers > 1 and (place.type != "cpu" or (threads or 1) > 1):
         raise typer.BadParameter("Workers run on the CPU with one thread each.", param_hint="--workers")
     comparisons = [
-        Comparison(task, entries, out if len(tasks) == 1 else out / task.name, epochs or task.epochs, seeds, data_dir)
+        Comparison(
+            task,
+            entries,
+            out if len(tasks) == 1 else out / task.name,
+            epochs or (None if seconds else task.epochs),
+            seconds,
+            range(first_seed, first_seed + seeds),
+            data_dir,
+        )
         for task, entries, _ in tasks
     ]
     for each in comparisons:
@@ -95,8 +119,9 @@ class Comparison:
     problem: Problem
     entries: list[Entry]
     out: Path
-    epochs: int
-    seeds: int
+    epochs: int | None
+    seconds: float | None
+    seeds: range
     data_dir: Path | None
 
     def carry_out(self, place: torch.device, workers: int, overwrite: bool, resume: bool, mix: bool) -> Record:
@@ -118,16 +143,13 @@ class Comparison:
             took = warm_up(self.problem, self.entries, draw, place)
         environment = {**describe(place), "workers": str(workers), "data": fingerprint(draw(0))}
         entries = [asdict(entry) for entry in self.entries]
-        seeds = list(range(self.seeds))
-        header = Header(described(self.problem), entries, self.epochs, seeds, environment, took)
+        seeds = list(self.seeds)
+        header = Header(described(self.problem), entries, self.epochs, seeds, environment, took, self.seconds)
         record = found(self.out, header) if resume else None
         todo = rounds(self.entries, seeds, record.over if record else ())
-        work = Work(self.problem.name, self.problem.target, self.entries, self.epochs, self.data_dir)
-        events = (
-            share(work, todo, workers)
-            if workers > 1
-            else (e for each in todo for e in run_round(self.problem, each, draw, epochs=self.epochs, device=place))
-        )
+        work = Work(self.problem.name, self.problem.target, self.entries, self.epochs, self.data_dir, self.seconds)
+        here = partial(run_round, self.problem, draw=draw, epochs=self.epochs, device=place, seconds=self.seconds)
+        events = share(work, todo, workers) if workers > 1 else (e for each in todo for e in here(each))
         if record is None:
             recorder = Recorder.begin(prepare(self.out, overwrite, keep=(RECORDS,)), header)
         elif todo:
@@ -135,7 +157,7 @@ class Comparison:
                 check_alike(self.out, record, environment)
             recorder = Recorder.resume(self.out / RECORDS, Resumed(seeds, environment))
         interrupted = False
-        with live(todo, self.epochs) as advance:
+        with live(todo, self.epochs, self.seconds) as advance:
             try:
                 for event in events:
                     recorder.write(event)
@@ -172,14 +194,17 @@ def names(text: str, hint: str) -> list[str]:
     return found
 
 
-def chosen(problem: str, optimizers: str, device: str) -> tuple[Problem, list[Entry], torch.device]:
+def chosen(
+    problem: str, optimizers: str, device: str, searches: Path | None = None, target_record: Path | None = None
+) -> tuple[Problem, list[Entry], torch.device]:
     """What the names on the command line stand for.
 
     Raises:
         typer.BadParameter: a name that is not known, or given twice, or a device that is not there.
+        ValueError: a record that a target is to come from and can't.
     """
     from quadric import optim, problems
-    from quadric.bench.rates import entry, target
+    from quadric.bench.rates import entry, entry_from, target, target_from
 
     wanted = names(optimizers, "--optimizers")
     try:
@@ -189,10 +214,11 @@ def chosen(problem: str, optimizers: str, device: str) -> tuple[Problem, list[En
     try:
         for name in wanted:
             optim.summary(name.partition("@")[0])
-        entries = [entry(problem, name) for name in wanted]
+        entries = [entry_from(problem, name, searches) if searches else entry(problem, name) for name in wanted]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--optimizers") from error
-    return replace(task, target=target(task)), entries, chosen_device(device)
+    goal = target(task) if target_record is None else target_from(task, target_record)
+    return replace(task, target=goal), entries, chosen_device(device)
 
 
 def described(problem: Problem) -> dict[str, Any]:
@@ -213,7 +239,7 @@ def described(problem: Problem) -> dict[str, Any]:
 
 
 @contextmanager
-def live(rounds: list[Round], epochs: int) -> Iterator[Callable[[Event], None]]:
+def live(rounds: list[Round], epochs: int | None, seconds: float | None) -> Iterator[Callable[[Event], None]]:
     """A bar for every optimiser with something to do; without a terminal, a line for every run that ends."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -227,17 +253,18 @@ def live(rounds: list[Round], epochs: int) -> Iterator[Callable[[Event], None]]:
         for each in rounds:
             for entry in each.entries:
                 done.setdefault(entry.name, {})[each.seed] = 0.0
-        tasks = {name: progress.add_task(name, total=epochs * len(seeds), state="") for name, seeds in done.items()}
+        tasks = {name: progress.add_task(name, total=len(seeds), state="") for name, seeds in done.items()}
 
         def advance(event: Event) -> None:
             if isinstance(event, Evaluation):
-                done[event.optimizer][event.seed] = event.epoch
+                share = event.epoch / (epochs or math.inf), event.seconds / (seconds or math.inf)
+                done[event.optimizer][event.seed] = min(1.0, max(share))
                 state = f"seed {event.seed}  step {event.step:,}  train loss {shown(event.train_loss, '.4g')}"
                 if event.test_error is not None:
                     state += f"  test error {event.test_error:.1%}"
                 progress.update(tasks[event.optimizer], state=state)
             elif isinstance(event, End):
-                done[event.optimizer][event.seed] = epochs
+                done[event.optimizer][event.seed] = 1.0
                 if not progress.console.is_terminal:
                     text = f"{event.optimizer}, seed {event.seed}: {event.status} after {number(event.steps, 'step')}"
                     progress.console.print(f"{text} and {event.seconds:.2f} s ({event.reason})", highlight=False)

@@ -24,6 +24,12 @@ def chosen_device(device: str) -> torch.device:
     return place
 
 
+def check_seconds(seconds: float | None, hint: str = "--seconds") -> None:
+    """Raise BadParameter for a number of seconds that is not above 0."""
+    if seconds is not None and not seconds > 0:
+        raise typer.BadParameter(f"Expected seconds above 0, got {seconds:g}.", param_hint=hint)
+
+
 def names_in(text: str) -> list[str]:
     """The names in a list with commas between them."""
     return [name.strip() for name in text.split(",") if name.strip()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from quadric.cli.options import chosen_device
+from quadric.cli.options import check_seconds, chosen_device
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from quadric.bench.search.space import Dimension
     from quadric.bench.search.study import Study
     from quadric.bench.search.trials import Outcome, Task
+    from quadric.core.records import Layout
+    from quadric.problems import Problem
 
 TRIALS = 30
 HOLDOUT = 0.2
@@ -24,25 +26,47 @@ SEEDS = 3
 
 
 def tune(
-    problem: Annotated[str, typer.Option(help="One problem; `quadric list` shows them.")],
-    optimizer: Annotated[str, typer.Option(help="One optimiser; `quadric list` shows them.")],
+    out: Annotated[Path, typer.Option(help="Directory for records, study, figure and report.")],
+    problem: Annotated[str | None, typer.Option(help="One problem; `quadric list` shows them.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="In its place pkg.module:name of a function that makes your torch module.")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="With --model: cross_entropy, mse, bce_with_logits, or pkg.module:function.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="With --model: pkg.module:name of a DataLoader of training examples, or a function for one."),
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="One optimiser; `quadric list` shows them. With --auto some, with commas.")
+    ] = None,
     space: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Hyper-parameters with commas between them: lr=0.1:1, damping=log:1e-4:1, rank=int:5:50, "
             "structure=full|diagonal, or curvature=hessian to fix one."
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Directory for records, study, figure and report.")],
+    ] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Try methods, too, each for --seconds, and recommend one.")
+    ] = False,
     search: Annotated[
         Literal["tpe", "random", "grid"],
         typer.Option(help="tpe learns from the trials before; grid tries every combination of --points."),
     ] = "tpe",
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Trials of the study in all, earlier ones included; {TRIALS} without a budget."),
+        typer.Option(
+            min=1,
+            help=f"Trials of the study in all, earlier ones included; {TRIALS} without a budget. With --auto runs in "
+            "all, those of the finals included.",
+        ),
     ] = None,
-    budget: Annotated[float | None, typer.Option(help="Seconds that this call may take.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Seconds that this call may take; with --auto the whole search, by an estimate of its runs."),
+    ] = None,
     points: Annotated[int, typer.Option(min=2, help="Values of each range in a grid.")] = 5,
     folds: Annotated[
         int | None, typer.Option(min=2, help="Judge by k-fold cross-validation on the training examples.")
@@ -51,17 +75,23 @@ def tune(
         float | None,
         typer.Option(
             help=f"Judge on this share of the training examples, held out once; {HOLDOUT:g} if nothing is said and "
-            "the problem has test examples, else the train loss judges."
+            "the problem has test examples or is your own, else 0: the train loss judges."
         ),
     ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"Starting weights that each setting is judged with; {SEEDS}, or 1 with folds, if left out."
+            min=1,
+            help=f"Starting weights that each setting is judged with; {SEEDS}, or 1 with folds, if left out. With "
+            "--auto those of the finals; 5 if left out.",
         ),
     ] = None,
     metric: Annotated[Literal["loss", "error"], typer.Option(help="What is to be small at the end of a run.")] = "loss",
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of a run; the problem's own if left out.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds of training of a run, in the place of epochs unless --epochs is given, too."),
+    ] = None,
     study: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +118,9 @@ def tune(
 
     The same command again goes on with the search, after Ctrl-C too; more --trials or another --budget add to it.
 
+    With --auto it searches several methods, first-order and second-order, at equal time for each run: those that do
+    better get more tries, the last few are run again with fresh seeds, and it says how sure the recommendation is.
+
     [bold]Examples[/bold]
 
     quadric tune --problem digits-mlp --optimizer newton --space "damping=log:1e-4:1,correction=log:1e-6:1e-1"
@@ -99,44 +132,63 @@ def tune(
     quadric tune --problem digits-mlp --optimizer kfac --space "damping=log:1e-4:1" --search grid --points 9
     --seeds 3 --out runs/kfac
 
+    quadric tune --auto --problem digits-mlp --seconds 1 --budget 90 --out runs/auto
+
+    quadric tune --auto --model train:make_model --loss cross_entropy --data train:make_loader --seconds 20
+    --budget 1800 --out runs/mine
+
     quadric tune --problem mnist-mlp --optimizer adam --space "lr=log:1e-4:1e-1" --study sqlite:///adam.db --seed 1
     --out runs/adam-1
     """
     import torch
 
     from quadric.bench.environment import describe
-    from quadric.bench.fingerprint import fingerprint
-    from quadric.bench.search.folds import FIRST_SEED
+    from quadric.bench.search.records import LAYOUT
     from quadric.bench.search.study import Study, needed, run
+    from quadric.cli.tune_auto import Options, recommend
     from quadric.report.directory import STUDY
+    from quadric.report.tables import length
 
     needed()
-    dimensions = chosen_space(space)
-    if budget is not None and not budget > 0:
-        raise typer.BadParameter(f"Expected seconds above 0, got {budget:g}.", param_hint="--budget")
+    check_seconds(budget, "--budget")
+    check_seconds(seconds)
+    if not auto and (optimizer is None or space is None):
+        raise typer.BadParameter("Name an --optimizer and its --space, or let --auto try methods.")
+    dimensions = [] if auto or space is None else chosen_space(space)
+    source = chosen_problem(problem, model, loss, data)
+    if model is not None and epochs is None and seconds is None:
+        raise typer.BadParameter("Say how long a run of your own problem is: give --epochs or --seconds.")
     place = chosen_device(device)
-    task = chosen_task(problem, optimizer, epochs, folds, holdout, seeds, metric, data_dir, place)
+    judged = {"folds": folds, "holdout": holdout, "seeds": seeds}
+    extent = epochs or (None if seconds else source.epochs), seconds
+    if auto:
+        given = {"--space": space, "--folds": folds, "--study": study, "--search": None if search == "tpe" else search}
+        refused = [name for name, value in given.items() if value is not None]
+        if refused:
+            raise typer.BadParameter(f"{refused[0]} does not go with --auto, which has its own.")
+        options = Options(optimizer, trials, budget, seeds, seed, overwrite, threads)
+        recommend(
+            chosen_task(source, "sgd", extent, {"holdout": holdout, "seeds": 1}, metric, data_dir, place), out, options
+        )
+        return
+    task = chosen_task(source, str(optimizer), extent, judged, metric, data_dir, place)
     torch.set_num_threads(threads or task.problem.threads)
     signature = {
-        "problem": task.problem.name,
         "optimiser": task.method,
         "space": ", ".join(f"{each.name}={each}" for each in dimensions),
-        "judged by": str(task.judging),
-        "metric": task.metric,
-        "epochs": task.epochs,
-        "data": fingerprint(task.draw(FIRST_SEED)),
+        **described(task),
     }
-    check_directory(out, signature, overwrite)
-    seconds = check_settings(task, dimensions)
-    if budget is not None and budget < seconds:
+    check_directory(out, LAYOUT, signature, overwrite)
+    needs = check_settings(task, dimensions)
+    if budget is not None and budget < needs:
         raise typer.BadParameter(
-            f"One trial takes up to about {seconds:.3g} s ({task.epochs} epochs × {len(task.judging.runs)} runs), "
+            f"One trial takes up to about {needs:.3g} s ({length(*extent)} × {len(task.judging.runs)} runs), "
             f"more than {budget:g} s: raise the budget, or lower --epochs, --folds or --seeds.",
             param_hint="--budget",
         )
     header = {"search": signature, "environment": describe(place)}
     shared = None if study is None else Study(study, study_name, signature, dimensions, seed)
-    begin(out, header, overwrite)
+    begin(out, LAYOUT, header, overwrite)
     if shared is None:
         mine = Study(str(out / STUDY), study_name, signature, dimensions, seed)
         mine.release()
@@ -156,43 +208,55 @@ def chosen_space(text: str) -> list[Dimension]:
         raise typer.BadParameter(str(error), param_hint="--space") from error
 
 
+def chosen_problem(problem: str | None, model: str | None, loss: str | None, data: str | None) -> Problem:
+    """The named problem, or the user's own. Raises typer.BadParameter where neither is named, or not known."""
+    from quadric import problems
+    from quadric.problems.own.problem import own_problem
+
+    if problem is not None and (model or loss or data) is not None:
+        raise typer.BadParameter(
+            "--problem names a model, loss and data of its own: leave out --model, --loss, --data."
+        )
+    if problem is None and (model is None or loss is None or data is None):
+        raise typer.BadParameter("Name a --problem, or your own by --model, --loss and --data.")
+    try:
+        return problems.get(problem) if problem else own_problem(str(model), str(loss), str(data))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--problem" if problem else "--model") from error
+
+
 def chosen_task(
-    problem: str,
+    known: Problem,
     optimizer: str,
-    epochs: int | None,
-    folds: int | None,
-    holdout: float | None,
-    seeds: int | None,
+    extent: tuple[int | None, float | None],
+    judged: dict[str, Any],
     metric: Literal["loss", "error"],
     data_dir: Path | None,
     device: torch.device,
 ) -> Task:
-    """What is to be searched for, with its data.
+    """What is to be searched for, with its data; `extent` has a run's epochs and seconds, `judged` folds and the like.
 
     Raises:
-        typer.BadParameter: a name that is not known, or a way to judge that does not suit the problem.
+        typer.BadParameter: an optimiser that is not known, or a way to judge that does not suit the problem.
     """
-    from quadric import optim, problems
+    from quadric import optim
     from quadric.bench.search.folds import FIRST_SEED, Judging, without_test
     from quadric.bench.search.trials import Task
 
+    folds, holdout, seeds = judged.get("folds"), judged["holdout"], judged["seeds"]
     if folds is not None and holdout is not None:
         raise typer.BadParameter("--folds and --holdout exclude each other.")
-    if holdout is not None and not 0 < holdout < 1:
-        raise typer.BadParameter(f"Expected a share between 0 and 1, got {holdout:g}.", param_hint="--holdout")
-    try:
-        known = problems.get(problem)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--problem") from error
+    if holdout is not None and not 0 <= holdout < 1:
+        raise typer.BadParameter(f"Expected a share from 0 to below 1, got {holdout:g}.", param_hint="--holdout")
     try:
         optim.summary(optimizer)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--optimizer") from error
     draw = known.open(data_dir, device)
-    if folds is None and holdout is None and draw(FIRST_SEED).test:
+    if folds is None and holdout is None and (draw(FIRST_SEED).test or known.own):
         holdout = HOLDOUT
     judging = Judging(folds or 0, holdout or 0.0, seeds or (1 if folds else SEEDS))
-    task = Task(known, without_test(draw), optimizer, judging, epochs or known.epochs, metric, device)
+    task = Task(known, without_test(draw), optimizer, judging, extent[0], metric, device, extent[1])
     try:
         task.check()
     except ValueError as error:
@@ -200,14 +264,29 @@ def chosen_task(
     return task
 
 
-def check_directory(out: Path, signature: dict[str, Any], overwrite: bool) -> None:
+def described(task: Task) -> dict[str, Any]:
+    """What makes a search this one and no other, but for the methods and their spaces."""
+    from quadric.bench.fingerprint import fingerprint
+    from quadric.bench.search.folds import FIRST_SEED
+
+    return {
+        "problem": task.problem.name,
+        "judged by": str(task.judging),
+        "metric": task.metric,
+        "epochs": task.epochs,
+        **({} if task.seconds is None else {"seconds": task.seconds}),
+        "data": fingerprint(task.draw(FIRST_SEED)),
+    }
+
+
+def check_directory(out: Path, layout: Layout, signature: dict[str, Any], overwrite: bool) -> None:
     """Raise what says why the directory cannot be used: it holds another search, or something else."""
     from quadric.bench.journal import header_kind
-    from quadric.bench.search.records import LAYOUT, check_same, read
+    from quadric.bench.search.records import check_same
     from quadric.report.directory import RECORDS, check_free
 
-    if not overwrite and header_kind(out / RECORDS) == LAYOUT.header:
-        check_same(str(out), read(out / RECORDS).header["search"], signature)
+    if not overwrite and header_kind(out / RECORDS) == layout.header:
+        check_same(str(out), layout.read_header(out / RECORDS, dict)["search"], signature)
     else:
         check_free(out, overwrite)
 
@@ -231,15 +310,14 @@ def check_settings(task: Task, space: list[Dimension]) -> float:
     return longest
 
 
-def begin(out: Path, header: dict[str, Any], overwrite: bool) -> None:
+def begin(out: Path, layout: Layout, header: dict[str, Any], overwrite: bool) -> None:
     """Make the directory and its record file, or leave those that are there to go on with."""
     from quadric.bench.journal import Journal
-    from quadric.bench.search.records import LAYOUT
     from quadric.report.directory import RECORDS, prepare
 
     if overwrite or not (out / RECORDS).exists():
         prepare(out, overwrite)
-        with Journal(out / RECORDS, LAYOUT, header):
+        with Journal(out / RECORDS, layout, header):
             pass
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+FILE_NAME = "records.jsonl"
+"""What the record file of a directory of results is called."""
 Made = TypeVar("Made")
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 """What values that are not a record's raise where a record is made of them."""

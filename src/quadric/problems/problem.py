@@ -59,7 +59,7 @@ class Problem:
 
     `epochs` is the default length of a run, `evaluate_every` the number of steps between evaluations, and `threads` the
     number of CPU threads that suits it: small ones lose more by waiting for threads than they win. `facts` says what a
-    reader of the numbers has to know: the split, the normalisation, what the losses are measured on.
+    reader of the numbers has to know: the split, the normalisation, what the losses are measured on. `own`: the user's.
     """
 
     name: str
@@ -72,3 +72,4 @@ class Problem:
     open: Callable[[Path | None, torch.device], Draw]
     facts: dict[str, str] = field(default_factory=dict)
     threads: int = 1
+    own: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from quadric.bench.inspection.records import RESULTS, results_in
 from quadric.bench.journal import header_kind
 from quadric.bench.records import BEGINNING, Record, read, read_header
-from quadric.core.records import write_atomically
+from quadric.core.records import FILE_NAME, write_atomically
 from quadric.report.figures import PICTURES, draw_all
 from quadric.report.html import render
 from quadric.report.inspection.figures import TITLES as INSPECTED
@@ -17,14 +17,14 @@ from quadric.report.sensitivity import NAME as SENSITIVITY
 from quadric.report.sensitivity import draw_sensitivity
 from quadric.report.tables import ResultTable, result_table
 
-RECORDS = "records.jsonl"
+RECORDS = FILE_NAME
 REPORT = "report.html"
 FIGURES = "figures"
 TRAJECTORIES = f"{FIGURES}/trajectories.png"
 TUNING = f"{FIGURES}/tuning.png"
 STUDY = "quadric-study.log"
 OWN = (RECORDS, REPORT, STUDY, TRAJECTORIES, TUNING, *(f"{FIGURES}/{name}.png" for name in (*PICTURES, SENSITIVITY)))
-OTHERS = ("inspection", "trajectories", "figure1", "table1", "tuning")
+OTHERS = ("inspection", "trajectories", "figure1", "table1", "tuning", "auto")
 """The kinds of headers beside a comparison's."""
 
 

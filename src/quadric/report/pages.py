@@ -13,8 +13,10 @@ from jinja2 import Environment, StrictUndefined
 from quadric.bench import trajectories
 from quadric.bench.journal import header_kind
 from quadric.bench.paper import figure1, table1
+from quadric.bench.search import recommendation as methods
 from quadric.bench.search import records as search
 from quadric.core.records import Layout, write_atomically
+from quadric.report import recommendation as recommendation_report
 from quadric.report import table1 as table1_report
 from quadric.report import trajectories as trajectory_report
 from quadric.report import tuning as tuning_report
@@ -50,12 +52,22 @@ def settings(path: Path) -> Contents:
     return found.header, tuning_report.table(found), tuning_report.draw(found)
 
 
+def recommended(path: Path) -> Contents:
+    """What a record of a search over methods holds."""
+    race = methods.read(path)
+    return race.header, recommendation_report.table(race), recommendation_report.draw(race)
+
+
 READERS: dict[str, Callable[[Path], Contents]] = {
     trajectories.LAYOUT.header: ways(trajectories.LAYOUT),
     figure1.LAYOUT.header: ways(figure1.LAYOUT),
     table1.LAYOUT.header: counts,
     search.LAYOUT.header: settings,
+    methods.LAYOUT.header: recommended,
 }
+
+
+SEARCHES = (search.LAYOUT.header, methods.LAYOUT.header)
 
 
 def is_paged(path: Path) -> bool:
@@ -76,7 +88,7 @@ def write_report(directory: Path) -> tuple[ResultTable, Path]:
         raise ValueError(f"{records} holds no run yet, so there is nothing to report.")
     if picture is not None:
         (directory / FIGURES).mkdir(exist_ok=True)
-        write_atomically(directory / (TUNING if kind == search.LAYOUT.header else TRAJECTORIES), picture)
+        write_atomically(directory / (TUNING if kind in SEARCHES else TRAJECTORIES), picture)
     write_atomically(report, page(table, picture, header["environment"]).encode())
     return table, report
 

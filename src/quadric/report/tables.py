@@ -65,7 +65,7 @@ def result_table(record: Record) -> ResultTable:
     if "test error" in columns:
         del columns["test loss"]  # it has a figure; both would not fit a terminal
     return ResultTable(
-        title=f"{header.problem['name']}: {number(header.epochs, 'epoch')}, {number(len(record.seeds), 'seed')}",
+        title=f"{header.problem['name']}: {length(header.epochs, header.seconds)}, {number(len(record.seeds), 'seed')}",
         columns=list(columns),
         rows=[[cell(s) for cell in columns.values()] for s in summaries],
         notes=[
@@ -167,6 +167,12 @@ def ranking(name: str, summaries: list[Summary], value: Callable[[Summary], Spre
     ]
     others = [s.optimizer for s in summaries if s.optimizer not in found]
     return f"{name}: {', '.join(parts)}" + (f"; not {', '.join(others)}." if others else ".")
+
+
+def length(epochs: int | None, seconds: float | None) -> str:
+    """How long a run is, in words."""
+    parts = [] if epochs is None else [number(epochs, "epoch")]
+    return " or ".join(parts if seconds is None else [*parts, f"{seconds:g} s"])
 
 
 def number(amount: int, thing: str) -> str:

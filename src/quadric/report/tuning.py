@@ -109,9 +109,13 @@ def searched(found: Found) -> list[Dimension]:
 
 def code(found: Found) -> str:
     """The line of Python that makes the optimiser with the best settings."""
-    hyper = found.finished[0].hyper
+    return creating(found.header["search"]["optimiser"], found.finished[0].hyper)
+
+
+def creating(method: str, hyper: dict[str, Any]) -> str:
+    """The line of Python that makes that optimiser with those settings."""
     settings = "".join(f", {name}={python(value)}" for name, value in hyper.items())
-    return f'quadric.optim.create("{found.header["search"]["optimiser"]}", objective{settings})'
+    return f'quadric.optim.create("{method}", objective{settings})'
 
 
 def python(value: Any) -> str:

@@ -22,12 +22,13 @@ FIRST_SEED = 1001
 class Judging:
     """How a setting is judged: by k-fold cross-validation, by a share held out once, or, with neither, by train loss.
 
-    Each of the `seeds` gives other starting weights and other folds.
+    Each of the `seeds`, from `first` on, gives other starting weights and other folds.
     """
 
     folds: int = 0
     holdout: float = 0.0
     seeds: int = 1
+    first: int = FIRST_SEED
 
     def __str__(self) -> str:
         runs = f", {self.seeds} seeds" if self.seeds > 1 else ""
@@ -38,7 +39,7 @@ class Judging:
     @property
     def runs(self) -> list[tuple[int, int]]:
         """Seed and fold of every run of a setting."""
-        return [(FIRST_SEED + seed, fold) for seed in range(self.seeds) for fold in range(max(self.folds, 1))]
+        return [(self.first + seed, fold) for seed in range(self.seeds) for fold in range(max(self.folds, 1))]
 
     def check(self, examples: int) -> None:
         """Raise ValueError where so many examples cannot be divided in this way."""

@@ -72,6 +72,11 @@ class Study:
                 if hyper not in tried:
                     self.study.enqueue_trial(hyper)
 
+    def begin_with(self, hyper: dict[str, Any]) -> None:
+        """Queue a setting that is tried before all others, unless the study has begun."""
+        if not self.trials and not self.queued:
+            self.study.enqueue_trial(hyper)
+
     def release(self) -> None:
         """Give up trials that no process is at any more, after a kill. Only for a study that nobody shares."""
         import optuna

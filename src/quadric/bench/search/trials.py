@@ -31,15 +31,19 @@ ENDLESS = Target("train_loss", -math.inf, "none: a search trains to the end")
 
 @dataclass(frozen=True)
 class Task:
-    """What is searched for: settings of `method` on `problem`, trained for `epochs` and judged by `metric`."""
+    """What is searched for: settings of `method` on `problem`, judged by `metric`.
+
+    A run lasts `epochs` epochs or `seconds` of training, whichever end first; `None` sets no end.
+    """
 
     problem: Problem
     draw: Draw
     method: str
     judging: Judging
-    epochs: int
+    epochs: int | None
     metric: Metric
     device: torch.device
+    seconds: float | None = None
 
     def every(self, instance: Instance) -> int:
         """Steps between evaluations: an epoch, or what the problem says where that is longer."""
@@ -87,7 +91,8 @@ def train(task: Task, hyper: dict[str, Any], look: Look) -> tuple[Status, str, l
         entry = Entry(task.method, hyper)
         last = math.inf
         draw = partial(given, instance)
-        for event in run(problem, [entry], draw, epochs=task.epochs, seeds=[seed], device=task.device):
+        events = run(problem, [entry], draw, epochs=task.epochs, seeds=[seed], device=task.device, seconds=task.seconds)
+        for event in events:
             if isinstance(event, Evaluation):
                 last = measured(event, task)
                 if index == 0 and event.step and math.isfinite(last) and look(event.step, last):
@@ -134,6 +139,9 @@ def estimate(task: Task, hyper: dict[str, Any]) -> float:
     metrics(instance, instance.train)
     metrics(instance, instance.test)
     looking = time.perf_counter() - start
-    steps = task.epochs * instance.steps_per_epoch
-    each = steps * seconds + steps / task.every(instance) * looking
+    steps = min(
+        math.inf if task.epochs is None else task.epochs * instance.steps_per_epoch,
+        math.inf if task.seconds is None else math.ceil(task.seconds / max(seconds, 1e-9)),
+    )
+    each = steps * seconds + (2 + steps / task.every(instance)) * looking
     return each * len(task.judging.runs)

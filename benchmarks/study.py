@@ -1,0 +1,213 @@
+"""The study: tuned and untuned methods on every problem, by `quadric tune` and `quadric compare`, in parts that resume.
+
+make study                                                       # all of it, then docs/study.md
+python benchmarks/study.py --seconds 10 --trials 4 --workers 2   # cut to the time at hand; says how long it will take
+python benchmarks/study.py --problems digits-mlp --methods momentum,kfac --out runs/short
+
+For each problem: a search for every tuned method, all with as many trials in spaces of the same size (two numbers,
+four decades and a second one; damping is one of them), judged by the train loss after as many seconds. The first-order
+method that came lowest is run again with five fresh seeds, and the median of what it reaches in three quarters of that
+time is the target. Then all methods, the tuned ones and those that run as they are, with every seed.
+
+Each part is one command, which is printed, and keeps its own records below --out. What is recorded is not run again:
+after Ctrl-C or a kill the same command goes on. `study_page.py` makes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from quadric import problems
+from quadric.bench import records
+from quadric.bench.rates import FIRST_ORDER
+from quadric.bench.search import records as searches
+from quadric.core.records import FILE_NAME
+
+PROBLEMS = ("mnist-mlp", "mnist-autoencoder", "fashion-mnist-cnn", "digits-mlp")
+TUNED = {
+    "momentum": "lr=log:1e-4:1,momentum=0.5:0.99",
+    "adamw": "lr=log:1e-5:1e-1,eps=log:1e-8:1e-4",
+    "soap": "lr=log:1e-5:1e-1,eps=log:1e-8:1e-4",
+    "curveball": "damping=log:1e-3:10,lr=log:0.1:1",
+    "kfac": "damping=log:1e-4:1,lr=log:0.1:1",
+    "newton": "damping=log:1e-4:1,correction=log:1e-6:1e-2,curvature=ggn,structure=kronecker",
+}
+SELF_TUNING = ("curveball", "kfac")
+"""What also runs as it is, and searches nothing."""
+TARGET_SEEDS, FIRST_TARGET_SEED, TARGET_AT = 5, 2001, 0.75
+OVERHEAD = 1.4
+"""Evaluations, starts and reports, as a factor of training."""
+PROGRAM = "from quadric.cli.app import main; main()"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked for: names, how long and how often, and where the records are."""
+
+    problems: list[str]
+    methods: list[str]
+    trials: int
+    seconds: float
+    seeds: int
+    workers: int
+    out: Path
+
+    @property
+    def minutes(self) -> float:
+        """About how long it takes."""
+        final = self.seeds * len(self.entries) + TARGET_AT * TARGET_SEEDS / min(self.workers, TARGET_SEEDS)
+        runs = self.trials * len(self.methods) + final
+        return OVERHEAD * len(self.problems) * runs * self.seconds / self.workers / 60
+
+    @property
+    def entries(self) -> list[str]:
+        """The methods of the comparisons: those that run as they are, then the tuned ones."""
+        tuned = [name if name in FIRST_ORDER else f"{name}@tuned" for name in self.methods]
+        return [*(name for name in SELF_TUNING if name in self.methods), *tuned]
+
+    def tuning(self, problem: str, method: str) -> list[str]:
+        """The search for one method's settings."""
+        words = ["tune", "--problem", problem, "--optimizer", method, "--space", TUNED[method], "--holdout", "0"]
+        words += ["--seeds", "1", "--trials", str(self.trials), "--seconds", f"{self.seconds:g}", "--threads", "1"]
+        return [*words, "--out", str(self.out / problem / "tune" / method)]
+
+    def comparing(self, problem: str, part: str, names: Sequence[str], seconds: float, seeds: int) -> list[str]:
+        """A comparison with the settings that were found."""
+        folder = self.out / problem
+        words = ["compare", "--problem", problem, "--optimizers", ",".join(names), "--searches", str(folder / "tune")]
+        words += ["--seconds", f"{seconds:g}", "--seeds", str(seeds), "--workers", str(min(self.workers, seeds))]
+        return [*words, "--threads", "1", "--resume", "--out", str(folder / part)]
+
+    def carry_out(self) -> None:
+        """Run what is missing, problem by problem. Raises SystemExit where a part fails."""
+        lock = locked(self.out)
+        for problem in self.problems:
+            missing = [
+                self.tuning(problem, method)
+                for method in self.methods
+                if tried(self.out / problem / "tune" / method) < self.trials
+            ]
+            together(missing, self.workers, lock)
+            best = min(
+                (method for method in self.methods if method in FIRST_ORDER),
+                key=lambda method: lowest(self.out / problem / "tune" / method),
+            )
+            target = self.comparing(problem, "target", [best], TARGET_AT * self.seconds, TARGET_SEEDS)
+            if ended(self.out / problem / "target") < TARGET_SEEDS:
+                together([[*target, "--first-seed", str(FIRST_TARGET_SEED)]], 1, lock)
+            final = self.comparing(problem, "compare", self.entries, self.seconds, self.seeds)
+            if ended(self.out / problem / "compare") < self.seeds * len(self.entries):
+                together([[*final, "--target-from", str(self.out / problem / "target")]], 1, lock)
+
+
+def tried(directory: Path) -> int:
+    """Trials that a search has recorded."""
+    path = directory / FILE_NAME
+    return len(searches.read(path).trials) if path.exists() else 0
+
+
+def lowest(directory: Path) -> float:
+    """The lowest train loss of a search; infinite where nothing finished."""
+    finished = searches.read(directory / FILE_NAME).finished
+    return finished[0].value if finished else float("inf")
+
+
+def ended(directory: Path) -> int:
+    """Runs that a comparison has recorded to their end."""
+    path = directory / FILE_NAME
+    return len(records.read(path).over) if path.exists() else 0
+
+
+def locked(directory: Path) -> IO[str]:
+    """A lock on the directory that every part shares, so that none of a study that was killed still writes there.
+
+    Raises SystemExit where it is held.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = (directory / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(
+            f"{directory} is in use: another study, or a part of one that was killed, still runs."
+        ) from None
+    return lock
+
+
+def together(commands: list[list[str]], workers: int, lock: IO[str]) -> None:
+    """Run quadric with each of the commands, so many at a time; if one fails, or after Ctrl-C, end the others.
+
+    Raises SystemExit with the command that failed.
+    """
+    waiting, running = list(commands), []
+    shared = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "pass_fds": [lock.fileno()], "stdout": subprocess.DEVNULL}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                command = waiting.pop(0)
+                print("quadric " + shlex.join(command), flush=True)
+                process = subprocess.Popen([sys.executable, "-c", PROGRAM, *command], **shared)
+                running.append((process, command))
+            for process, command in list(running):
+                if process.poll() is not None:
+                    running.remove((process, command))
+                    if process.returncode:
+                        raise SystemExit(f"failed: quadric {shlex.join(command)}")
+            time.sleep(0.1)
+    finally:
+        for process, _ in running:
+            process.terminate()
+            process.wait()
+
+
+def parse(arguments: Sequence[str] | None = None) -> Study:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", default=",".join(PROBLEMS), help="with commas between them")
+    parser.add_argument("--methods", default=",".join(TUNED), help="with commas; a first-order one among them")
+    parser.add_argument("--trials", type=int, default=6, help="of each search")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of training, for each trial and each run")
+    parser.add_argument("--seeds", type=int, default=5, help="of the comparisons")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder for the records and reports")
+    options = parser.parse_args(arguments)
+    chosen, methods = options.problems.split(","), options.methods.split(",")
+    for name in methods:
+        if name not in TUNED:
+            parser.error(f"expected methods among {', '.join(TUNED)}, got {name}")
+    if not set(methods) & set(FIRST_ORDER):
+        parser.error("the target comes from a first-order method: name momentum or adamw, too")
+    if min(options.trials, options.seeds, options.workers) < 1 or not options.seconds > 0:
+        parser.error("expected trials, seeds and workers of 1 or more, and seconds above 0")
+    for name in chosen:
+        try:
+            problems.get(name).open(None, torch.device("cpu"))
+        except (ValueError, OSError, RuntimeError) as error:
+            parser.error(str(error))
+    return Study(chosen, methods, options.trials, options.seconds, options.seeds, options.workers, options.out)
+
+
+def main() -> None:
+    """Run the study."""
+    study = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as after Ctrl-C, the parts are ended, too
+    print(f"about {study.minutes:.0f} minutes from the start, less what is recorded in {study.out}", flush=True)
+    study.carry_out()
+    print(f"records: {study.out}; `python benchmarks/study_page.py {study.out}` makes the page of them")
+
+
+if __name__ == "__main__":
+    main()

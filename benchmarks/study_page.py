@@ -1,0 +1,205 @@
+"""docs/study.md: the study's tables, verdicts and figures from its records.
+
+make study                                  # run the study, then this
+python benchmarks/study_page.py runs/study  # take over the records, then draw
+make study-page                             # draw the page and its figures anew from results/study
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from quadric.bench import records
+from quadric.bench.continuation import mixtures
+from quadric.bench.rates import FIRST_ORDER
+from quadric.bench.records import Record
+from quadric.bench.search import records as searches
+from quadric.bench.search.records import Found
+from quadric.core.records import FILE_NAME
+from quadric.report import profile
+from quadric.report.figures import PICTURES, STYLE, draw
+from quadric.report.markdown import markdown
+from quadric.report.summary import entries, settings
+from quadric.report.tables import Cell, ResultTable, length, plain, result_table
+from quadric.report.tuning import draw_values, searched
+from quadric.report.verdict import MEASURES, Measure, duel, ratio, times
+from records import RESULTS
+
+KEPT = RESULTS / "study"
+DOCS = Path(__file__).parents[1] / "docs"
+PICTURES_IN = "study"
+COLUMNS = 4
+
+
+def main() -> None:
+    """Take over records if a directory is named, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="?", help="what `study.py --out` named")
+    parser.add_argument("--records", type=Path, default=KEPT, help="folder that the records are kept in")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder for the page and its figures")
+    options = parser.parse_args()
+    if options.runs is not None:
+        take_over(options.runs, options.records)
+    write_page(options.records, options.docs)
+
+
+def take_over(runs: Path, kept: Path) -> None:
+    """Copy the records of every problem whose comparison has begun, in the place of those kept of it."""
+    for folder in sorted(each.parent.parent for each in runs.glob(f"*/compare/{FILE_NAME}")):
+        shutil.rmtree(kept / folder.name, ignore_errors=True)
+        for path in (folder / "target", folder / "compare", *(folder / "tune").iterdir()):
+            target = kept / path.relative_to(runs) / FILE_NAME
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path / FILE_NAME, target)
+
+
+def write_page(kept: Path, docs: Path) -> None:
+    """Draw everything. Raises SystemExit where there are no records."""
+    comparisons = {path.parents[1].name: records.read(path) for path in sorted(kept.glob(f"*/compare/{FILE_NAME}"))}
+    if not comparisons:
+        raise SystemExit(f"There are no records in {kept}: `make study` makes them.")
+    pictures = docs / PICTURES_IN
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir(parents=True)
+    parts = [top(list(comparisons.values()))]
+    for name, record in comparisons.items():
+        found = [searches.read(path) for path in sorted((kept / name / "tune").glob(f"*/{FILE_NAME}"))]
+        (pictures / f"{name}.png").write_bytes(draw(record, PICTURES["train_loss"]) or b"")
+        (pictures / f"{name}-sensitivity.png").write_bytes(sensitivities(name, found))
+        parts.append(section(name, record, found))
+    if len(comparisons) > 1:
+        together = list(comparisons.values())
+        profiles = [profile.profile(together, measure) for measure in MEASURES]
+        (pictures / "profile.png").write_bytes(profile.drawn(profiles))
+        table = profile.table(together, profiles).removeprefix("# ")
+        parts.append(f"## {table}\n![Performance profiles]({PICTURES_IN}/profile.png)\n")
+    environment = next(iter(comparisons.values())).header.environment
+    where = " · ".join(f"{name} {environment[name]}" for name in ("date", "processor", "quadric", "torch", "workers"))
+    parts.append(
+        f"*{where}. The records are `benchmarks/results/study/`; `make study-page` writes this page from them.*\n"
+    )
+    (docs / "study.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def top(comparisons: list[Record]) -> str:
+    """What was done, and who won where."""
+    return f"""# A study: second-order methods beside tuned first-order ones
+
+`make study` repeats it; [protocol.md](protocol.md) has the rules and their reasons. Two tracks: *tuned* methods had as
+many trials each, in spaces of two numbers of the same size, damping included, judged by the train loss at the end of
+the same seconds; *self-tuning* ones run as they are on every problem. The target of a problem is the median of what its
+best tuned first-order method reaches in three quarters of the time, with five seeds of its own. Misses are infinite;
+seconds are of training on one thread, without evaluations. Wins and losses are both here, and what the seeds leave
+open.
+
+{markdown(outcome(comparisons, "seconds"))}
+{markdown(outcome(comparisons, "steps"))}"""
+
+
+def outcome(comparisons: list[Record], measure: Measure) -> ResultTable:
+    """For every problem and second-order method, the duel with the fastest tuned first-order one."""
+    names = list(dict.fromkeys(e["name"] for record in comparisons for e in entries(record) if not first_order(e)))
+    rows = []
+    for record in comparisons:
+        found = {entry["name"]: times(record.runs_of(entry["name"]), measure) for entry in entries(record)}
+        rivals = [entry["name"] for entry in entries(record) if first_order(entry)]
+        best = min(rivals, key=lambda name: sorted(found[name])[len(found[name]) // 2] if found[name] else 0.0)
+        cells = [judged(found[name], best, found[best]) if name in found else Cell("–") for name in names]
+        rows.append([Cell(record.header.problem["name"]), Cell(best), *cells])
+    note = (
+        "A factor is of medians: above 1 faster than the first-order method. An exact rank-sum test over seeds decides."
+    )
+    return ResultTable("", [f"{measure} to the target", "best tuned first-order", *names], rows, [note])
+
+
+def first_order(entry: dict[str, object]) -> bool:
+    """Whether an entry is a first-order method."""
+    return str(entry["name"]).partition("@")[0] in FIRST_ORDER
+
+
+def judged(own: list[float], rival: str, other: list[float]) -> Cell:
+    """Won, lost or undecided, and the factor."""
+    found = duel(own, rival, other)
+    if not own or not other:
+        return Cell("–")
+    what = "won" if found.won else "lost" if found.lost else "undecided"
+    return Cell(what, ratio(found.factor) if found.factor else "missed")
+
+
+def section(name: str, record: Record, found: list[Found]) -> str:
+    """One problem: the verdict, the tables, the figures and the searches."""
+    table, problem = result_table(record), record.header.problem
+    verdict = "\n".join(f"- {line}" for line in table.verdict.splitlines())
+    facts = "; ".join(f"{key}: {value}" for key, value in problem["facts"].items())
+    seeds, run = table.parts[0], length(record.header.epochs, record.header.seconds)
+    mixed = "".join(f"\n{sentence}\n" for sentence in mixtures(record))
+    return f"""## {name}
+
+{problem["summary"]}. {facts}. Batches of {problem["batch_size"]}; runs of {run}.
+{mixed}
+{verdict}
+
+{markdown(table)}
+{seeds.title}:
+
+{markdown(seeds)}
+![Train loss against steps and seconds]({PICTURES_IN}/{name}.png)
+
+What the searches found, and how much the result depends on it:
+
+{markdown(searches_table(found))}
+![Train loss against every searched number]({PICTURES_IN}/{name}-sensitivity.png)
+"""
+
+
+def searches_table(found: list[Found]) -> ResultTable:
+    """The space, the trials and the best setting of every search."""
+    rows = [
+        [
+            Cell(each.header["search"]["optimiser"]),
+            Cell(each.header["search"]["space"].replace("|", " or ")),
+            Cell(str(len(each.trials)), lost(each)),
+            Cell(settings(each.finished[0].hyper) if each.finished else "–"),
+            Cell(plain(each.finished[0].value) if each.finished else "diverged"),
+        ]
+        for each in found
+    ]
+    return ResultTable("", ["method", "space", "trials", "best", "its train loss"], rows, [])
+
+
+def lost(found: Found) -> str:
+    """How many trials did not finish."""
+    counts = {status: sum(trial.status == status for trial in found.trials) for status in ("pruned", "diverged")}
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+
+
+def sensitivities(name: str, found: list[Found]) -> bytes:
+    """The train loss against every searched number, a row of axes for each two methods."""
+    panels = [(each, dimension) for each in found if each.finished for dimension in searched(each)]
+    with matplotlib.rc_context(STYLE):
+        rows = -(-len(panels) // COLUMNS)
+        figure = Figure(figsize=(3.2 * COLUMNS, 3.0 * rows + 0.6), layout="constrained")
+        axes = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+        for place, (each, dimension) in zip(axes, panels, strict=False):
+            draw_values(place, each, dimension)
+            place.set_title(each.header["search"]["optimiser"])
+            place.set_ylabel("train loss")
+        for place in axes[len(panels) :]:
+            place.set_axis_off()
+        named = [zip(*place.get_legend_handles_labels(), strict=True) for place in axes[: len(panels)]]
+        handles = {label: handle for pairs in named for handle, label in pairs}
+        figure.suptitle(name, x=0.01, ha="left", fontweight="bold")
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=4)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=100, metadata={"Software": "quadric"})
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    main()
