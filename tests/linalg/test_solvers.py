@@ -59,7 +59,7 @@ def test_the_residual_is_met_and_true(solve, operator, columns, tol):
     residual = b - operator @ result.solution
     assert float((residual.norm(dim=0) / b.norm(dim=0)).max()) == pytest.approx(result.residual, rel=1e-3, abs=1e-15)
     assert result.residual <= tol
-    assert result.negative_curvature is None
+    assert operator is INDEFINITE or result.negative_curvature is None
     if solve is not lsmr:  # whose transposed products go past the counter
         assert result.products == counting.count
     if tol < 1e-10:
@@ -109,6 +109,29 @@ def test_negative_curvature_is_returned(columns):
     d = result.negative_curvature
     assert float(d.norm()) == pytest.approx(1.0)
     assert float(d @ (INDEFINITE @ d)) <= 0
+
+
+@pytest.mark.parametrize("columns", [None, 3])
+def test_minres_solves_on_after_it_met_negative_curvature(columns):
+    b = random(40) if columns is None else random(40, columns)
+    result = minres(INDEFINITE, b, tol=1e-9)
+    assert result.converged
+    d = result.negative_curvature
+    assert d.shape == (40,)
+    assert float(d.norm()) == pytest.approx(1.0)
+    assert float(d @ (INDEFINITE @ d)) < 0
+    assert minres(symmetric(spd(40)), b, tol=1e-9).negative_curvature is None
+
+
+def test_minres_finds_one_negative_eigenvalue_among_many():
+    operator = spectrum([-1e-3, *torch.linspace(0.1, 1, 79).tolist()])
+    d = minres(operator, random(80), tol=1e-10).negative_curvature
+    assert float(d @ (operator @ d)) < 0
+
+
+def test_minres_takes_no_rounding_for_negative_curvature():
+    singular = spectrum([0.0] * 40 + torch.linspace(0.1, 1, 40).tolist())
+    assert minres(singular, singular @ random(80), tol=1e-10).negative_curvature is None
 
 
 def test_zero_curvature_is_met():

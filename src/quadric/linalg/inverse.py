@@ -39,7 +39,8 @@ def inverse(
     By default (`solver=None`) in closed form where the structure gives one: Cholesky for a dense matrix, entries of a
     diagonal, block by block, Woodbury for low rank, eigenvalues for Kronecker products, also under sums with the
     identity and multiples. Else by the whole matrix for n ≤ 2,000, and by conjugate gradients beyond. All of these ask
-    that C + λI be positive definite where C is symmetric; a square C that is not symmetric goes by LU.
+    that C + λI be positive definite where C is symmetric; a square C that is not symmetric goes by LU, and for n beyond
+    2,000 only by name.
 
     By name, `solver` is "dense" (factorise the whole matrix), "cg", "minres" (symmetric, may be indefinite) or "lsmr"
     (any square C). Iterative solvers solve at each product, to a relative residual `tol`, at the parameters as they are
