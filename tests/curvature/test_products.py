@@ -322,6 +322,16 @@ def test_batches_weigh_by_the_loss_s_own_normaliser(side, name):
     assert_close(operator @ v, matrix @ v)
 
 
+@pytest.mark.parametrize("curvature", [quadric.Hessian, quadric.GGN, quadric.Fisher, quadric.EmpiricalFisher])
+@pytest.mark.parametrize("rows", [3, 0])
+def test_a_single_batch_with_nothing_to_average_over_is_refused_as_a_list_of_it_is(curvature, rows):
+    objective = quadric.Objective(nn.Linear(2, 3).double(), nn.CrossEntropyLoss())
+    batch = (torch.randn(rows, 2, dtype=F64), torch.full((rows,), -100))
+    for data in (batch, [batch]):
+        with pytest.raises(ValueError, match="anything to average over"):
+            curvature(objective, data) @ vectors(objective.space.numel)
+
+
 @each_side
 def test_sequences_of_different_length_weigh_by_elements(side):
     model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()

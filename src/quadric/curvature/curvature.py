@@ -14,7 +14,7 @@ from torch import Tensor
 from quadric.core.randomness import RandomState, Seed
 from quadric.core.space import Space
 from quadric.curvature.retained import Retained
-from quadric.objective.batch import Batch, is_batch, not_finite
+from quadric.objective.batch import NOTHING, Batch, is_batch, not_finite
 from quadric.objective.isolation import untouched
 from quadric.objective.objective import Objective
 from quadric.operators.operator import LinearOperator
@@ -111,14 +111,21 @@ class Curvature(LinearOperator, Generic[Local]):
                     weights += weight
                     routes.add(self._route(local))
         if weights == 0:
-            raise ValueError("No batch of the data has anything to average over (every D_b is 0).")
+            raise ValueError(NOTHING)
         self.routes = tuple(sorted(routes))
         return total.div_(weights)
 
     def _current(self, once: bool) -> tuple[Local, bool]:
         """The linearisation of the single batch, and whether it is kept for the next product."""
         (batch,) = self.objective.batches(self.data)
-        return self._retained.get(self.objective, batch, lambda: self._checked(batch), self.seed, once)
+        return self._retained.get(self.objective, batch, lambda: self._alone(batch), self.seed, once)
+
+    def _alone(self, batch: Batch) -> Local:
+        """The single batch made ready; raises ValueError where D_b is 0, which among others would count for nothing."""
+        local = self._checked(batch)
+        if self._weight(local) == 0:
+            raise ValueError(NOTHING)
+        return local
 
     def _checked(self, batch: Batch) -> Local:
         """The batch made ready; raises ValueError where its loss is not finite."""

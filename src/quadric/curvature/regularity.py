@@ -11,6 +11,7 @@ from torch import Tensor
 from quadric.curvature.curvature import Curvature
 from quadric.curvature.fisher import Fisher
 from quadric.linalg.probes import gaussian, seeded
+from quadric.objective.batch import NOTHING
 from quadric.objective.isolation import untouched
 from quadric.objective.linearization import Linearization
 from quadric.operators import queries
@@ -46,7 +47,7 @@ def read(operator: Curvature[Any]) -> Reading:
                 gradient_size += weight * float(slope.norm())
                 weights += weight
     if weights == 0:
-        raise ValueError("No batch of the data has anything to average over (every D_b is 0).")
+        raise ValueError(NOTHING)
     return Reading(loss / weights, gradient / weights, weights, loss_size / weights, gradient_size / weights)
 
 

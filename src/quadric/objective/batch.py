@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 Unpack = Callable[[Any], tuple[Any, Any]]
+NOTHING = "No batch of the data has anything to average over (every D_b is 0)."
 
 
 @dataclass(frozen=True)

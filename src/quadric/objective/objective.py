@@ -17,7 +17,7 @@ from quadric.core.precision import as_models_run
 from quadric.core.randomness import RandomState
 from quadric.core.space import Space
 from quadric.objective import batch as batches
-from quadric.objective.batch import Batch, Unpack
+from quadric.objective.batch import NOTHING, Batch, Unpack
 from quadric.objective.closure import Closure
 from quadric.objective.linearization import Linearization
 from quadric.objective.losses import Loss, recognise
@@ -251,7 +251,7 @@ class Objective:
                     total += weight * float(self.loss_at(outputs, batch))
                     weights += weight
         if weights == 0:
-            raise ValueError("No batch of the data has anything to average over (every D_b is 0).")
+            raise ValueError(NOTHING)
         return total / weights
 
     def linearize(self, data: Any, *, seed: int = 0) -> Linearization:
