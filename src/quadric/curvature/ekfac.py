@@ -39,8 +39,8 @@ class EKFAC(KroneckerFactored):
     _values: Values | None = None
 
     def update(self, batch: Any, decay: float = 0.95, *, refresh: bool = True) -> None:
-        """Blend in a batch or several: factors and s ← decay · theirs before + (1 − decay) · the batch's, the first in
-        full.
+        """Blend in a batch or several: factors as `KFAC.update`, s ← decay · s + (1 − decay) · the batch's, the first
+        in full.
 
         With `refresh` the eigenvectors become those of the new factors, in which s begins as K-FAC's eigenvalues;
         without it they are kept, and factors and s come from one pass. Otherwise as `KFAC.update`.

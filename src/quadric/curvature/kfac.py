@@ -42,7 +42,7 @@ class KFAC(KroneckerFactored):
     """
 
     def update(self, batch: Any, decay: float = 0.95) -> None:
-        """Blend in a batch or several: factors ← decay · factors + (1 − decay) · theirs, the first in full.
+        """Blend in a batch or several: the k-th last update counts decayᵏ in the factors, over the sum of all weights.
 
         A pass that was made already will do as well: its `Forward`, with what was `recorded` in it. From then on the
         operator is this running average, and follows the parameters only through further updates.
