@@ -168,8 +168,8 @@ def test_settings_and_target_of_searches_and_another_record(quadric, tmp_path):
         tmp_path / "compare",
     )
     for _ in range(2):
-        status, output, _ = quadric(*last, "--optimizers", "newton@tuned,sgd")
-        assert status == 0
+        status, output, error = quadric(*last, "--optimizers", "newton@tuned,sgd")
+        assert status == 0, error
     assert "digits-mlp: 0.1 s, 1 seed" in output
     header = read(tmp_path / "compare" / "records.jsonl").header
     assert (header.epochs, header.seconds) == (None, 0.1)
