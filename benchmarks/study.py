@@ -7,7 +7,8 @@ python benchmarks/study.py --problems digits-mlp --methods momentum,kfac --out r
 For each problem: a search for every tuned method, all with as many trials in spaces of the same size (two numbers,
 four decades and a second one; damping is one of them), judged by the train loss after as many seconds. The first-order
 method that came lowest is run again with five fresh seeds, and the median of what it reaches in three quarters of that
-time is the target. Then all methods, the tuned ones and those that run as they are, with every seed.
+time is the target. Then all methods, the tuned ones and those that run as they are, with every seed. A method whose
+trials all diverged is left out of the comparison.
 
 Each part is one command, which is printed, and keeps its own records below --out. What is recorded is not run again:
 after Ctrl-C or a kill the same command goes on. `study_page.py` makes the page.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import math
 import os
 import shlex
 import signal
@@ -36,7 +38,7 @@ from quadric.bench.rates import FIRST_ORDER
 from quadric.bench.search import records as searches
 from quadric.core.records import FILE_NAME
 
-PROBLEMS = ("mnist-mlp", "mnist-autoencoder", "fashion-mnist-cnn", "digits-mlp")
+PROBLEMS = ("mnist-mlp", "mnist-autoencoder", "fashion-mnist-cnn", "digits-mlp", "vanishing-tanh")
 TUNED = {
     "momentum": "lr=log:1e-4:1,momentum=0.5:0.99",
     "adamw": "lr=log:1e-5:1e-1,eps=log:1e-8:1e-4",
@@ -95,22 +97,35 @@ class Study:
         """Run what is missing, problem by problem. Raises SystemExit where a part fails."""
         lock = locked(self.out)
         for problem in self.problems:
-            missing = [
-                self.tuning(problem, method)
-                for method in self.methods
-                if tried(self.out / problem / "tune" / method) < self.trials
-            ]
-            together(missing, self.workers, lock)
-            best = min(
-                (method for method in self.methods if method in FIRST_ORDER),
-                key=lambda method: lowest(self.out / problem / "tune" / method),
-            )
-            target = self.comparing(problem, "target", [best], TARGET_AT * self.seconds, TARGET_SEEDS)
-            if ended(self.out / problem / "target") < TARGET_SEEDS:
-                together([[*target, "--first-seed", str(FIRST_TARGET_SEED)]], 1, lock)
-            final = self.comparing(problem, "compare", self.entries, self.seconds, self.seeds)
-            if ended(self.out / problem / "compare") < self.seeds * len(self.entries):
-                together([[*final, "--target-from", str(self.out / problem / "target")]], 1, lock)
+            self.search(problem, lock)
+            self.compare(problem, lock)
+
+    def search(self, problem: str, lock: IO[str]) -> None:
+        """The searches on a problem. Whether one is done its record says: it fails, too, where every trial diverged."""
+
+        def missing() -> list[str]:
+            return [name for name in self.methods if tried(self.out / problem / "tune" / name) < self.trials]
+
+        together([self.tuning(problem, name) for name in missing()], self.workers, lock)
+        if missing():
+            raise SystemExit(f"The search of {', '.join(missing())} on {problem} failed.")
+
+    def compare(self, problem: str, lock: IO[str]) -> None:
+        """The re-runs that set the target, then the comparison."""
+        folder = self.out / problem
+        found = {name: lowest(folder / "tune" / name) for name in self.methods}
+        best = min((name for name in self.methods if name in FIRST_ORDER), key=found.__getitem__)
+        names = [name for name in self.entries if name in SELF_TUNING or found[name.partition("@")[0]] < math.inf]
+        target = self.comparing(problem, "target", [best], TARGET_AT * self.seconds, TARGET_SEEDS)
+        final = self.comparing(problem, "compare", names, self.seconds, self.seeds)
+        for part, command, runs in (
+            ("target", [*target, "--first-seed", str(FIRST_TARGET_SEED)], TARGET_SEEDS),
+            ("compare", [*final, "--target-from", str(folder / "target")], self.seeds * len(names)),
+        ):
+            if ended(folder / part) < runs:
+                together([command], 1, lock)
+            if ended(folder / part) < runs:
+                raise SystemExit(f"The part {folder / part} failed.")
 
 
 def tried(directory: Path) -> int:
@@ -122,7 +137,7 @@ def tried(directory: Path) -> int:
 def lowest(directory: Path) -> float:
     """The lowest train loss of a search; infinite where nothing finished."""
     finished = searches.read(directory / FILE_NAME).finished
-    return finished[0].value if finished else float("inf")
+    return finished[0].value if finished else math.inf
 
 
 def ended(directory: Path) -> int:
@@ -148,10 +163,7 @@ def locked(directory: Path) -> IO[str]:
 
 
 def together(commands: list[list[str]], workers: int, lock: IO[str]) -> None:
-    """Run quadric with each of the commands, so many at a time; if one fails, or after Ctrl-C, end the others.
-
-    Raises SystemExit with the command that failed.
-    """
+    """Run quadric with each of the commands, so many at a time; end them after Ctrl-C."""
     waiting, running = list(commands), []
     shared = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "pass_fds": [lock.fileno()], "stdout": subprocess.DEVNULL}
     try:
@@ -159,16 +171,11 @@ def together(commands: list[list[str]], workers: int, lock: IO[str]) -> None:
             while waiting and len(running) < workers:
                 command = waiting.pop(0)
                 print("quadric " + shlex.join(command), flush=True)
-                process = subprocess.Popen([sys.executable, "-c", PROGRAM, *command], **shared)
-                running.append((process, command))
-            for process, command in list(running):
-                if process.poll() is not None:
-                    running.remove((process, command))
-                    if process.returncode:
-                        raise SystemExit(f"failed: quadric {shlex.join(command)}")
+                running.append(subprocess.Popen([sys.executable, "-c", PROGRAM, *command], **shared))
+            running = [process for process in running if process.poll() is None]
             time.sleep(0.1)
     finally:
-        for process, _ in running:
+        for process in running:
             process.terminate()
             process.wait()
 

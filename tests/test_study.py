@@ -1,11 +1,17 @@
 """benchmarks/study.py: what it runs, that it goes on where it was, and that its page comes of the records."""
 
+import importlib
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
+from quadric.bench.journal import Journal
+from quadric.bench.search.records import LAYOUT, Trial
+from quadric.bench.search.space import Range, parse
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHORT = ("--problems", "digits-mlp", "--methods", "momentum,kfac", "--trials", "2", "--seconds", "0.3", "--seeds", "1")
@@ -36,6 +42,67 @@ def test_bad_input_is_refused_before_any_work(arguments, message, tmp_path):
 def test_a_page_needs_records(tmp_path):
     done = run("study_page", "--records", tmp_path, "--docs", tmp_path, check=False)
     assert "`make study` makes them" in done.stderr
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """The module, and a study of digits-mlp whose commands are kept in the place of being run."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    module = importlib.import_module("study")
+    commands = []
+    monkeypatch.setattr(module, "together", lambda given, workers, lock: commands.extend(given))
+    return module, module.parse([*SHORT, "--workers", "2", "--out", str(tmp_path / "study")]), commands
+
+
+def searched(study, losses):
+    """Records of searches as they are when both trials of each method are done; `None` for those that diverged."""
+    module, chosen, _ = study
+    for name, loss in losses.items():
+        folder = chosen.out / "digits-mlp" / "tune" / name
+        folder.mkdir(parents=True)
+        with Journal(folder / module.FILE_NAME, LAYOUT, {}) as lines:
+            for number in range(2):
+                scores = [] if loss is None else [loss]
+                lines.write("trial", asdict(Trial(number, {}, "finished", "", 1.0, scores)))
+
+
+def test_every_method_has_as_many_trials_in_as_large_a_space(study):
+    module = study[0]
+    spaces = [[each for each in parse(text) if isinstance(each, Range)] for text in module.TUNED.values()]
+    assert [len(ranges) for ranges in spaces] == [2] * len(spaces)
+    assert all(first.high / first.low == pytest.approx(1e4) for first, _ in spaces)
+
+
+def test_a_search_that_left_no_record_has_failed(study):
+    with pytest.raises(SystemExit, match="The search of momentum, kfac on digits-mlp failed"):
+        study[1].carry_out()
+    assert [(command[0], command[4]) for command in study[2]] == [("tune", "momentum"), ("tune", "kfac")]
+
+
+def test_a_method_whose_trials_all_diverged_is_left_out_of_the_comparison(study, monkeypatch):
+    searched(study, {"momentum": 0.1, "kfac": None})
+    monkeypatch.setattr(study[0], "ended", lambda folder: 0)
+    with pytest.raises(SystemExit, match=r"The part .*target failed"):
+        study[1].carry_out()
+    monkeypatch.setattr(study[0], "ended", lambda folder: 5 if folder.name == "target" else 0)
+    with pytest.raises(SystemExit, match=r"The part .*compare failed"):
+        study[1].carry_out()
+    assert [command[4] for command in study[2]] == ["momentum", "kfac,momentum"]
+
+
+def test_two_studies_do_not_write_to_one_place(study):
+    module, chosen, _ = study
+    lock = module.locked(chosen.out)
+    with pytest.raises(SystemExit, match="is in use: another study, or a part of one that was killed, still runs"):
+        chosen.carry_out()
+    lock.close()
+    module.locked(chosen.out).close()
+
+
+def test_the_minutes_of_a_study(study):
+    module, chosen, _ = study
+    runs = 2 * 2 + 1 * 3 + 0.75 * 5 / 2
+    assert chosen.minutes == pytest.approx(module.OVERHEAD * runs * 0.3 / 2 / 60)
 
 
 @pytest.mark.slow

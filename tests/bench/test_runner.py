@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -40,6 +41,18 @@ def test_the_loop_is_the_one_that_a_user_would_write():
     assert all(
         (look.train_loss, look.train_error, look.test_loss, look.test_error) == expected[look.step] for look in looks
     )
+
+
+def test_a_run_in_seconds_ends_by_its_own_clock_and_is_looked_at_less_and_less(monkeypatch):
+    clock = count()
+    monkeypatch.setattr(runner, "Stopwatch", lambda device: Stopwatch(device, lambda: next(clock)))
+    monkeypatch.setattr(runner, "DENSE_LOOKS", 4)
+    problem, draw = digits(evaluate_every=1)
+    events = list(run(problem, [Entry("sgd")], draw, epochs=None, seeds=[0], device=CPU, seconds=20))
+    assert [e.step for e in events if isinstance(e, Evaluation)] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 19]
+    assert (events[-1].steps, events[-1].reason) == (19, "all seconds done")  # an epoch's end took one of them
+    both = list(run(problem, [Entry("sgd")], draw, epochs=1, seeds=[0], device=CPU, seconds=20))
+    assert (both[-1].steps, both[-1].reason) == (12, "all epochs done")
 
 
 def test_a_run_does_not_depend_on_what_it_is_compared_with():

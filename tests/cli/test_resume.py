@@ -133,6 +133,57 @@ def test_other_code_data_or_hardware_is_refused_unless_mixing_is_asked_for(quadr
     assert "Mixed: from" in (tmp_path / "report.html").read_text()
 
 
+def test_settings_and_target_of_searches_and_another_record(quadric, tmp_path):
+    for name, space in (("sgd", "lr=log:1e-2:1"), ("newton", "damping=log:1e-2:1,structure=diagonal")):
+        what = ("--problem", "digits-mlp", "--optimizer", name, "--space", space, "--trials", 1, "--epochs", 1)
+        assert quadric("tune", *what, "--out", tmp_path / "tune" / name)[0] == 0
+    common = ("compare", "--problem", "digits-mlp", "--searches", tmp_path / "tune", "--resume")
+    first = (
+        *common,
+        "--optimizers",
+        "sgd",
+        "--epochs",
+        1,
+        "--seeds",
+        2,
+        "--first-seed",
+        5,
+        "--out",
+        tmp_path / "target",
+    )
+    assert quadric(*first)[0] == 0
+    record = read(tmp_path / "target" / "records.jsonl")
+    assert record.seeds == [5, 6]
+    threshold = sum(run.evaluations[-1].train_loss for run in record.runs) / 2
+
+    last = (
+        *common,
+        "--target-from",
+        tmp_path / "target",
+        "--seconds",
+        0.1,
+        "--seeds",
+        1,
+        "--out",
+        tmp_path / "compare",
+    )
+    for _ in range(2):
+        status, output, error = quadric(*last, "--optimizers", "newton@tuned,sgd")
+        assert status == 0, error
+    assert "digits-mlp: 0.1 s, 1 seed" in output
+    header = read(tmp_path / "compare" / "records.jsonl").header
+    assert (header.epochs, header.seconds) == (None, 0.1)
+    assert header.problem["target"]["threshold"] == pytest.approx(threshold, rel=1e-3)
+    assert header.optimizers[0]["hyper"]["structure"] == "diagonal"
+    status, _, error = quadric(*last, "--optimizers", "newton,sgd")
+    assert status == 1
+    assert "newton@tuned damping" in error
+    assert "structure diagonal" in error
+    status, _, error = quadric(*last, "--optimizers", "adam")
+    assert status == 2
+    assert "has no search for adam" in error
+
+
 def test_another_comparison_is_not_continued(quadric, tmp_path):
     quadric(*compare(tmp_path, epochs=1, seeds=1))
     status, _, error = quadric(*compare(tmp_path, "--resume", "--mix", epochs=2, seeds=1))

@@ -1,5 +1,7 @@
 """Medians over seeds, their spread, and misses that stay misses."""
 
+from dataclasses import replace
+from itertools import pairwise
 from math import inf
 
 from bench.small import header, run
@@ -58,6 +60,16 @@ def test_a_curve_has_the_median_at_each_step_placed_at_the_median_seconds():
         (10, 0.5, Spread(3, 1, 5)),
         (20, 1.0, Spread(3, 3, 3)),
     ]
+
+
+def test_a_curve_of_runs_in_seconds_has_no_lone_ends_and_does_not_go_back_in_time():
+    slow = run("a", 0, [9, 5, 3])
+    fast = [replace(e, seconds=e.seconds / 4) for e in run("a", 1, [9, 6, 4, 2, 1, 0.5, 0.2, 0.1])]
+    lone = replace(slow[2], step=25, seconds=1.1)
+    runs = record([*slow[:3], lone, *slow[3:]], fast, seeds=(0, 1)).runs
+    points = curve(runs, lambda evaluation: evaluation.train_loss)
+    assert [point.step for point in points] == [0, 10, 20, 50, 60, 70]
+    assert all(one.seconds <= two.seconds for one, two in pairwise(points))
 
 
 def test_settings_in_words():

@@ -85,7 +85,7 @@ def target_from(problem: Problem, directory: Path) -> Target:
     """The target that a recorded comparison sets: the median of what the runs of its one method ended with.
 
     A run that diverged counts as infinite. Raises ValueError where the record is of another problem, of several
-    methods, or has a run without an end.
+    methods, has a run without an end, or where most diverged.
     """
     record = records.read(directory / FILE_NAME)
     names = [entry["name"] for entry in record.header.optimizers]
@@ -96,6 +96,8 @@ def target_from(problem: Problem, directory: Path) -> Target:
         raise ValueError(f"{directory} is not finished: a run in it has no end.")
     metric = problem.target.metric
     ends = [math.inf if run.status == "diverged" else getattr(run.evaluations[-1], metric) for run in record.runs]
+    if math.isinf(median(ends)):
+        raise ValueError(f"Most runs of {names[0]} diverged, so there is no target in {directory}.")
     origin = (
         f"the median over {len(ends)} re-runs of the best tuned first-order method, {names[0]}, of what it has reached "
         f"after {max(run.end.seconds for run in record.runs if run.end):.3g} s"

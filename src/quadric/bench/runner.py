@@ -39,7 +39,7 @@ class Entry:
     """
 
     name: str
-    hyper: dict[str, float] = field(default_factory=dict)
+    hyper: dict[str, Any] = field(default_factory=dict)
     origin: str = "defaults"
     track: Track = "self-tuning"
     search: dict[str, Any] = field(default_factory=dict)

@@ -112,7 +112,8 @@ def summary(optimizer: str, track: str, chosen: str, runs: list[Run]) -> Summary
 def curve(runs: list[Run], metric: Callable[[Evaluation], float | None]) -> list[Point]:
     """A metric along the runs: a point for each step that every run which got that far was evaluated at.
 
-    Runs that are over are left out of later points, so a curve ends where its longest run does.
+    Runs that are over are left out of later points, so a curve ends where its longest run does. Where slow runs leave,
+    points that would go back in time are left out.
     """
     at: dict[int, list[tuple[float, float]]] = {}
     for run in runs:
@@ -120,9 +121,11 @@ def curve(runs: list[Run], metric: Callable[[Evaluation], float | None]) -> list
             value = metric(evaluation)
             if value is not None:
                 at.setdefault(evaluation.step, []).append((evaluation.seconds, value))
-    points = []
+    lengths = [run.evaluations[-1].step for run in runs if run.evaluations]
+    points: list[Point] = []
     for step, looks in sorted(at.items()):
-        values = spread(value for _, value in looks)
-        if values is not None:
-            points.append(Point(step, median(seconds for seconds, _ in looks), values))
+        values, seconds = spread(value for _, value in looks), median(seconds for seconds, _ in looks)
+        whole = len(looks) == sum(length >= step for length in lengths)
+        if values is not None and whole and not (points and seconds < points[-1].seconds):
+            points.append(Point(step, seconds, values))
     return points

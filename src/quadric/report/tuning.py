@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from quadric.bench.search.records import Found, Trial
 from quadric.bench.search.space import Dimension, Range, parse
@@ -171,6 +172,8 @@ def draw_values(axes: Axes, found: Found, each: Dimension) -> None:
         axes.set_xlim(-0.5, len(place) - 0.5)
     else:
         axes.set_xscale("log" if each.log else "linear")
+        if each.log:
+            axes.xaxis.set_minor_formatter(NullFormatter())  # within a decade matplotlib labels them all
         axes.set_xlim(each.low, each.high)
 
     def across(trials: list[Trial]) -> list[float]:
