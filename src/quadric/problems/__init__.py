@@ -5,9 +5,11 @@ from __future__ import annotations
 from quadric.core.errors import unknown_name
 from quadric.problems import (
     autoencoder,
+    cifar10,
     deep_linear,
     digits,
     fashion_mnist,
+    imagenet100,
     linear_regression,
     logistic_regression,
     mnist,
@@ -44,6 +46,8 @@ PROBLEMS = {
         *saddles.PROBLEMS,
         deep_linear.PROBLEM,
         shakespeare_transformer.PROBLEM,
+        *cifar10.PROBLEMS,
+        imagenet100.PROBLEM,
     )
 }
 
