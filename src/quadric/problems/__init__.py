@@ -23,7 +23,7 @@ from quadric.problems import (
 )
 from quadric.problems.problem import Batch, Instance, Problem, Target
 
-__all__ = ["Batch", "Instance", "Problem", "Target", "get", "names"]
+__all__ = ["Batch", "Instance", "Problem", "Target", "get", "labelled", "names"]
 
 PROBLEMS = {
     problem.name: problem
@@ -66,3 +66,9 @@ def get(name: str) -> Problem:
     if name not in PROBLEMS:
         raise unknown_name("problem", name, PROBLEMS)
     return PROBLEMS[name]
+
+
+def labelled(label: str) -> Problem:
+    """The problem of that label, NAME or NAME/SCALE. Raises ValueError where there is none."""
+    name, _, scale = label.partition("/")
+    return get(name).at(scale) if scale else get(name)

@@ -90,6 +90,11 @@ class Problem:
         """The name, with the scale where there are several: numbers under different labels are never mixed."""
         return f"{self.name}/{self.scale}" if self.scale else self.name
 
+    @property
+    def sizes(self) -> list[Problem]:
+        """The problem at each of its scales."""
+        return list(self.scales.values()) or [self]
+
     def at(self, scale: str) -> Problem:
         """The problem at that scale; one of a single size is the same at all.
 

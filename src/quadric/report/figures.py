@@ -109,7 +109,7 @@ def draw(record: Record, panels: list[Panel]) -> bytes | None:
             for position, curves in drawn.items():
                 draw_curve(axes, curves[column], panel, position, entries(record)[position]["name"])
             finish(axes, panel, record.header.problem["target"])
-        figure.suptitle(record.header.problem["name"], x=0.01, ha="left", fontweight="bold")
+        figure.suptitle(record.header.title, x=0.01, ha="left", fontweight="bold")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, **below(labels))
         buffer = io.BytesIO()

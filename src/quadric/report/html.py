@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from quadric.bench.records import Record
 from quadric.report.figures import TITLES
 from quadric.report.sensitivity import NAME, TITLE
+from quadric.report.summary import settings
 from quadric.report.tables import ResultTable
 
 FOLDER = files("quadric.report")
@@ -24,6 +25,7 @@ def render(record: Record, table: ResultTable, pictures: dict[str, bytes]) -> st
         record=record,
         table=table,
         runs=record.runs,
+        settings=settings,
         pictures=[
             ({**TITLES, NAME: TITLE}[name], base64.b64encode(picture).decode()) for name, picture in pictures.items()
         ],
