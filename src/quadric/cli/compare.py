@@ -140,14 +140,33 @@ class Comparison:
 
         Raises RuntimeError after Ctrl-C, when the report of what was done has been printed.
         """
+        from quadric.cli.output import show
+        from quadric.report.directory import write_report
+
+        interrupted = self.train(place, workers, overwrite, resume, mix)
+        record, table, report = write_report(self.out)
+        show(table, report)
+        if interrupted:
+            raise RuntimeError("interrupted; the report has what was done until then, and --resume goes on.")
+        return record
+
+    def check(self, place: torch.device) -> None:
+        """Raise what keeps it from running before it does: data that are missing, a directory of something else."""
+        from quadric.report.directory import check_free
+
+        check_free(self.out, overwrite=True)
+        self.problem.open(self.data_dir, place)
+
+    def train(self, place: torch.device, workers: int, overwrite: bool, resume: bool, mix: bool) -> bool:
+        """Run what is not recorded yet; returns whether Ctrl-C ended it before."""
         from quadric.bench.continuation import check_alike
         from quadric.bench.environment import describe
         from quadric.bench.fingerprint import fingerprint
         from quadric.bench.records import Header, Recorder, Resumed
         from quadric.bench.runner import rounds, run_round, warm_up
         from quadric.bench.workers import Work, share
-        from quadric.cli.output import console, show
-        from quadric.report.directory import RECORDS, prepare, write_report
+        from quadric.cli.output import console
+        from quadric.report.directory import RECORDS, prepare
 
         draw = self.problem.open(self.data_dir, place)
         with console().status("warming up"):
@@ -178,11 +197,7 @@ class Comparison:
                 interrupted = True
             finally:
                 events.close()
-        record, table, report = write_report(self.out)
-        show(table, report)
-        if interrupted:
-            raise RuntimeError("interrupted; the report has what was done until then, and --resume goes on.")
-        return record
+        return interrupted
 
 
 def found(out: Path, header: Header) -> Record | None:

@@ -51,6 +51,7 @@ class Point:
     """A point of a curve: the median over seeds of a metric at a step, at their median seconds."""
 
     step: int
+    epoch: float
     seconds: float
     value: Spread
 
@@ -115,14 +116,16 @@ def curve(runs: list[Run], metric: Callable[[Evaluation], float | None]) -> list
     Runs that are over are left out of later points, so a curve ends where its longest run does.
     """
     at: dict[int, list[tuple[float, float]]] = {}
+    epochs: dict[int, float] = {}
     for run in runs:
         for evaluation in run.evaluations:
             value = metric(evaluation)
             if value is not None:
                 at.setdefault(evaluation.step, []).append((evaluation.seconds, value))
+                epochs[evaluation.step] = evaluation.epoch
     points = []
     for step, looks in sorted(at.items()):
         values = spread(value for _, value in looks)
         if values is not None:
-            points.append(Point(step, median(seconds for seconds, _ in looks), values))
+            points.append(Point(step, epochs[step], median(seconds for seconds, _ in looks), values))
     return points
