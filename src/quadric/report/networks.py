@@ -28,11 +28,11 @@ NOTES = (
     "Train / validation error in per cent at the end of the runs, median over seeds; below it the lowest of each on "
     "the way. “Published” is the paper's best train / validation error, as recalled, so approximate.",
     "Train error: here of the weights after the step, in evaluation mode, on training images that are not augmented "
-    "(at full scale on evenly spaced 10,000 of them). Training programs of the paper's time average it over the epoch, in "
-    "training mode, on augmented images, which gives higher figures with dropout and augmentation.",
+    "(at full scale on evenly spaced 10,000 of them). Training programs of the paper's time average it over the "
+    "epoch, in training mode, on augmented images, which gives higher figures with dropout and augmentation.",
     "Validation images are CIFAR-10's test images, and ImageNet's validation images, as in the paper.",
     "SGD and Adam run with three learning rates each; the one with the lowest train error at the end is shown. "
-    "CurveBall runs once, with λ from 1 (10 without batch norm) as in the authors' program; its default has nothing set.",
+    "CurveBall runs once, with λ from 1 (10 without batch norm) as in the authors' program; its default sets nothing.",
     "The paper's number of epochs, schedule of learning rates and number of runs are not repeated here: learning rates "
     "are constant. The networks' layers follow the authors' program as recalled.",
     "The paper's ImageNet-100 is a hundred of ImageNet's classes; which ones is not known here.",
