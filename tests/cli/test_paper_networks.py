@@ -12,7 +12,9 @@ ONE = ["--networks", "cifar10-resnet18-slim"]
 
 @pytest.fixture
 def slim(monkeypatch, images):  # noqa: F811
-    """The options of a run on a network that is quick, in the place of ResNet-18, which must not be the first."""
+    """The options of a run on a network that is quick, without the warm-up and pages of its own."""
+    monkeypatch.setattr("quadric.bench.runner.warm_up", lambda *_: {})
+    monkeypatch.setattr("quadric.report.directory.draw_all", lambda record: {})
     monkeypatch.setitem(NETWORKS, "cifar10-resnet18-slim", "Slim")
     return [*ONE, "--epochs", 1, "--data-dir", images]
 
@@ -52,7 +54,6 @@ def test_an_interrupted_run_reports_and_goes_on(quadric, slim, tmp_path, monkeyp
         return original(self, batches)
 
     with monkeypatch.context() as patched:
-        patched.setattr("quadric.bench.runner.warm_up", lambda *_: {})
         patched.setattr(Training, "step", step)
         status, output, error = quadric("paper", "table2", *slim, "--out", tmp_path / "run")
     assert (status, error) == (

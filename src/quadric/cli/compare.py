@@ -169,20 +169,20 @@ class Comparison:
         from quadric.report.directory import RECORDS, prepare
 
         draw = self.problem.open(self.data_dir, place)
-        with console().status("warming up"):
-            took = warm_up(self.problem, self.entries, draw, place)
         environment = {**describe(place), "workers": str(workers), "data": fingerprint(draw(0))}
         entries = [asdict(entry) for entry in self.entries]
         seeds = list(self.seeds)
         about = described(self.problem, draw(0).note)
-        header = Header(about, entries, self.epochs, seeds, environment, took, self.seconds)
+        header = Header(about, entries, self.epochs, seeds, environment, seconds=self.seconds)
         record = found(self.out, header) if resume else None
         todo = rounds(self.entries, seeds, record.over if record else ())
+        with console().status("warming up"):
+            took = warm_up(self.problem, self.entries if todo else (), draw, place)
         work = Work(self.problem.label, self.problem.target, self.entries, self.epochs, self.data_dir, self.seconds)
         here = partial(run_round, self.problem, draw=draw, epochs=self.epochs, device=place, seconds=self.seconds)
         events = share(work, todo, workers) if workers > 1 else (e for each in todo for e in here(each))
         if record is None:
-            recorder = Recorder.begin(prepare(self.out, overwrite, keep=(RECORDS,)), header)
+            recorder = Recorder.begin(prepare(self.out, overwrite, keep=(RECORDS,)), replace(header, warm_up=took))
         elif todo:
             if not mix:
                 check_alike(self.out, record, environment)
