@@ -20,7 +20,7 @@ from quadric.core.records import write_atomically
 from quadric.report.figures import STYLE, Metric, Panel, below, draw_curve, finish, test_error
 from quadric.report.pages import page
 from quadric.report.summary import curve
-from quadric.report.tables import NOT_MEASURED, Cell, ResultTable, number
+from quadric.report.tables import NOT_MEASURED, Cell, ResultTable, length, number
 
 Records = Mapping[str, Record]
 """The record of each network, by its problem's name."""
@@ -126,7 +126,7 @@ def extents(records: Records) -> list[str]:
     """How large and long the runs were."""
     return [
         f"{NETWORKS[network]}: {record.header.problem['scale']} scale ({record.header.problem['size']}), run for "
-        f"{number(record.header.epochs, 'epoch')} with {number(len(record.seeds), 'seed')}, "
+        f"{length(record.header.epochs, record.header.seconds)} with {number(len(record.seeds), 'seed')}, "
         f"batches of {record.header.problem['batch_size']}."
         for network, record in records.items()
     ]

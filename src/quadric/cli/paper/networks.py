@@ -46,8 +46,9 @@ def command(part: Part, summary: str) -> Callable[..., None]:
         comparisons = {}
         for network in chosen_names(networks, NETWORKS, "networks"):
             task, entries, place = chosen(network, scale, ",".join(names(network)), device)
-            length = epochs or task.epochs
-            comparisons[network] = Comparison(task, entries, out / network, length, seeds, data_dir)
+            comparisons[network] = Comparison(
+                task, entries, out / network, epochs or task.epochs, None, range(seeds), data_dir
+            )
         carry_out(part, out, comparisons, place, overwrite, mix)
 
     run.__doc__ = f"""{summary}
