@@ -63,6 +63,13 @@ Henriques, Ehrhardt, Albanie, Vedaldi (2019), "Small steps and giant leaps: mini
 From (−0.25, −0.25), until solved. Steps, and how the run ended:
 
 {markdown(ways)}
+## Table 2, Figures 2 and 3: networks
+
+`quadric paper table2`, `figure2` and `figure3` train the paper's networks on CIFAR-10 (and VGG-f on an ImageNet-100
+that you have) once, and show train and validation error as a table beside the published figures, against epochs, and
+against seconds. `--scale full --device cuda` takes all data and 100 epochs, `--scale small` what two cores can do.
+Numbers at small scale say nothing about the published ones, and each report spells out how its protocol differs.
+
 *{where}. The records are `benchmarks/results/paper/`; `python benchmarks/paper.py` writes this page from them.*
 """
 

@@ -12,6 +12,10 @@ from quadric.bench.rates import FIRST_ORDER, entry, searched, tuned_setting
 from quadric.bench.tuning import COARSE, Score, Tries, baseline, best, neighbours, search, shortened, tune
 from quadric.problems import linear_regression
 
+DIGITS = problems.get("digits-mlp")
+LABELS = [each.label for name in problems.names() for each in problems.get(name).sizes]
+SEARCHED = [label for label in LABELS if not problems.labelled(label).unsearched]
+
 
 @pytest.mark.parametrize("optimum", [2e-4, 1e-3, 0.03, 0.7, 25.0])
 def test_the_search_finds_the_best_half_decade_in_eight_tries(optimum):
@@ -81,10 +85,10 @@ def test_passing_the_target_without_staying_there_is_a_miss(monkeypatch):
     assert Tries(problem, draw, 4).score("passing", [0], problem.target, 1.0).missed == 1
 
 
-@pytest.mark.parametrize("name", problems.names())
+@pytest.mark.parametrize("name", SEARCHED)
 def test_the_committed_search_covers_every_problem_and_first_order_method_with_the_present_target(name):
     stored = searched()["problems"][name]
-    assert stored["target"] == str(rates.target(problems.get(name))), "repeat the search: make tune-first-order"
+    assert stored["target"] == str(rates.target(problems.labelled(name))), "repeat the search: make tune-first-order"
     assert set(stored["optimizers"]) >= set(FIRST_ORDER)
     for method, found in stored["optimizers"].items():
         assert len(found["tried"]) == 8
@@ -94,22 +98,55 @@ def test_the_committed_search_covers_every_problem_and_first_order_method_with_t
 def test_first_order_methods_get_their_searched_rate_and_the_others_nothing():
     assert set(FIRST_ORDER) <= set(optim.names())
     found = searched()["problems"]["digits-mlp"]["optimizers"]["sgd"]["lr"]
-    assert entry("digits-mlp", "sgd").hyper == {"lr": found}
+    assert entry(DIGITS, "sgd").hyper == {"lr": found}
     for name in ("curveball", "lbfgs"):
-        assert entry("digits-mlp", name).hyper == {}
+        assert entry(DIGITS, name).hyper == {}
 
 
 def test_a_problem_without_a_search_says_so(monkeypatch):
     monkeypatch.setattr(rates, "searched", lambda: {"problems": {}})
-    assert entry("digits-mlp", "sgd").hyper == {}
-    assert entry("digits-mlp", "sgd").origin == "its defaults, no search was done for this problem"
+    assert entry(DIGITS, "sgd").hyper == {}
+    assert entry(DIGITS, "sgd").origin == "its defaults, no search was done for this problem"
+
+
+def test_only_networks_that_need_a_gpu_are_not_searched():
+    unsearched = {label.partition("/")[0] for label in LABELS} - {label.partition("/")[0] for label in SEARCHED}
+    assert all(name.startswith(("cifar10-", "imagenet100-")) for name in unsearched)
+    assert not set(searched()["problems"]) - set(SEARCHED)
+
+
+def test_a_problem_that_is_not_searched_says_which_command_searches_it_and_takes_explicit_settings():
+    problem = problems.get("cifar10-cnn-bn").at("full")
+    with pytest.raises(
+        ValueError,
+        match=r"No learning rate was searched for sgd on cifar10-cnn-bn/full: .* needs a GPU\. Give one, as in "
+        r"sgd:lr=0\.1, .*tune --problem cifar10-cnn-bn --scale full --optimizer sgd --space lr=log:1e-4:10",
+    ):
+        entry(problem, "sgd")
+    assert entry(problem, "curveball").hyper == {}
+    given = entry(problem, "momentum:lr=0.1:nesterov=true")
+    assert (given.method, given.hyper, given.origin) == ("momentum", {"lr": 0.1, "nesterov": True}, "as given")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sgd:lr", r"Expected settings as in sgd:lr=0\.1, each once, got 'sgd:lr'"),
+        ("sgd:lr=1:lr=2", "each once"),
+        ("sgd:rate=1", "sgd:rate=1: Unknown hyper-parameter of sgd 'rate'"),
+        ("sgd:lr=-1", "sgd:lr=-1: Invalid learning rate"),
+    ],
+)
+def test_settings_that_are_none(name, message):
+    with pytest.raises(ValueError, match=message):
+        entry(DIGITS, name)
 
 
 def test_tuned_entries_have_one_searched_number_of_the_same_space_damping_included():
-    tuned, untuned = entry("digits-mlp", "curveball@tuned"), entry("digits-mlp", "curveball")
+    tuned, untuned = entry(DIGITS, "curveball@tuned"), entry(DIGITS, "curveball")
     assert (tuned.method, tuned.track, list(tuned.hyper)) == ("curveball", "tuned", ["damping"])
     assert (untuned.method, untuned.track, untuned.hyper, untuned.search) == ("curveball", "self-tuning", {}, {})
-    sgd = entry("digits-mlp", "sgd")
+    sgd = entry(DIGITS, "sgd")
     assert (sgd.track, sgd.search["setting"]) == ("tuned", "lr")
     for each in (tuned, sgd):
         tried = sorted(map(float, each.search["tried"]))
@@ -121,9 +158,9 @@ def test_tuned_without_a_search_and_other_suffixes_are_refused_with_advice():
     with pytest.raises(
         ValueError, match=r"No search was done for sr1 on digits-mlp: .*tuning digits-mlp --methods sr1"
     ):
-        entry("digits-mlp", "sr1@tuned")
+        entry(DIGITS, "sr1@tuned")
     with pytest.raises(ValueError, match=r"Expected adam or adam@tuned, got 'adam@home'\."):
-        entry("digits-mlp", "adam@home")
+        entry(DIGITS, "adam@home")
 
 
 def test_the_target_is_what_re_runs_of_the_best_first_order_method_set(monkeypatch):

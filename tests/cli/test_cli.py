@@ -49,7 +49,9 @@ def test_list_shows_every_problem_optimiser_and_function(quadric):
     lines, names = output.splitlines(), [*problems.names(), *optim.names(), *PLANES]
     for name in names:
         assert any(line.split()[:1] == [name] for line in lines)
-    assert len([line for line in lines if line.strip()]) == len(names) + 3
+    assert len([line for line in lines if line.strip()]) == len(names) + 3 + sum(
+        bool(problems.get(name).scales) for name in problems.names()
+    )
 
 
 @pytest.mark.parametrize("command", [[], ["compare"], ["inspect"], ["report"], ["list"]])

@@ -37,6 +37,12 @@ class Header:
     seconds: float | None = None
     format: int = FORMAT
 
+    @property
+    def title(self) -> str:
+        """The problem's name, with its scale if it has several."""
+        scale = self.problem.get("scale")
+        return f"{self.problem['name']}, {scale} scale" if scale else str(self.problem["name"])
+
 
 @dataclass(frozen=True)
 class Resumed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
@@ -35,7 +36,7 @@ Track = Literal["self-tuning", "tuned"]
 class Entry:
     """An optimiser in a comparison: its name, its hyper-parameters, where they come from, and the search for them.
 
-    What follows an "@" in the name tells apart two entries of one optimiser: `curveball` and `curveball@tuned`.
+    What follows an "@" or ":" in the name tells apart entries of one optimiser: `sgd`, `sgd@tuned` and `sgd:lr=0.1`.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Entry:
     @property
     def method(self) -> str:
         """The optimiser's name in the registry."""
-        return self.name.partition("@")[0]
+        return re.split("[@:]", self.name)[0]
 
 
 class Stopwatch:

@@ -181,7 +181,7 @@ def tune(name: str, methods: Sequence[str], known: dict[str, Any]) -> dict[str, 
     Raises:
         ValueError: there is no search of first-order methods yet, or one with another target.
     """
-    problem = problems.get(name)
+    problem = problems.labelled(name)
     draw = problem.open(None, torch.device("cpu"))
     epochs = min(problem.epochs, EPOCHS.get(name, problem.epochs))
     seeds = SEEDS[:1] if name in SLOW else SEEDS
@@ -214,19 +214,21 @@ def stored(value: float) -> float | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search on the named problems, all if none is named, and store each result beside this file as it is found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("problems", nargs="*", help="all if none is named")
+    parser.add_argument("problems", nargs="*", help="NAME or NAME/SCALE; all that are searched, if none is named")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(FIRST_ORDER))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     path = Path(str(FILE))
-    for name in options.problems or problems.names():
+    every = [problem.label for name in problems.names() for problem in problems.get(name).sizes]
+    searched = [label for label in every if not problems.labelled(label).unsearched]
+    for name in [problems.labelled(each).label for each in options.problems] or searched:
         done = json.loads(path.read_text(encoding="utf-8"))["problems"] if path.exists() else {}
         found = {**tune(name, options.methods, done.get(name, {})), "environment": describe(torch.device("cpu"))}
         done[name] = found
         content = {
             "rule": " ".join(str(__doc__).split("\n\n", 1)[1].split()),
             "columns of tried": ["seeds that missed the target", "mean steps to the target", "mean final train loss"],
-            "problems": {known: done[known] for known in problems.names() if known in done},
+            "problems": {known: done[known] for known in every if known in done},
         }
         write_atomically(path, readable(content).encode())
 

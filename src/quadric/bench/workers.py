@@ -21,7 +21,7 @@ from quadric.problems import Target
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker has to know: the problem by name with its target, what is compared, and how long."""
+    """What a worker has to know: the problem by its label with its target, what is compared, and how long."""
 
     problem: str
     target: Target
@@ -86,7 +86,7 @@ def serve(work: Work, connection: Connection) -> None:
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     try:
-        problem = replace(problems.get(work.problem), target=work.target)
+        problem = replace(problems.labelled(work.problem), target=work.target)
         draw = problem.open(work.data_dir, cpu)
         warm_up(problem, work.entries, draw, cpu)
         while (each := connection.recv()) is not None:

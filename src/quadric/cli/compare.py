@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quadric.cli.options import check_seconds, chosen_device, names_in
+from quadric.cli.options import Scale, check_seconds, chosen_device, names_in
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +29,15 @@ def compare(
     problem: Annotated[str, typer.Option(help="One problem or several, with commas; `quadric list` shows them.")],
     out: Annotated[Path, typer.Option(help="Directory for records, figures and report.")],
     optimizers: Annotated[
-        str, typer.Option(help="Names with commas; `quadric list` shows them. NAME@tuned: with a searched setting.")
+        str,
+        typer.Option(
+            help="Names with commas; `quadric list` shows them. NAME@tuned: with a searched setting. "
+            "NAME:lr=0.1: with settings of yours.",
+        ),
     ] = DEFAULT,
+    scale: Annotated[
+        Scale, typer.Option(help="Of problems with two sizes: what two cores can do, or all data and epochs.")
+    ] = Scale.small,
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of a run; the problem's own if left out.")] = None,
     seconds: Annotated[
         float | None,
@@ -73,6 +81,9 @@ def compare(
 
     quadric compare --problem digits-mlp --optimizers curveball,sgd,adam --epochs 20 --seeds 3 --out runs/digits
 
+    quadric compare --problem cifar10-cnn-bn --optimizers curveball,momentum:lr=0.1 --scale full --device cuda
+    --out runs/cifar
+
     quadric compare --problem mnist-mlp --data-dir ~/data --out runs/mnist
 
     quadric compare --problem rosenbrock-u1 --optimizers curveball,momentum --seeds 10 --out runs/noise --overwrite
@@ -86,7 +97,7 @@ def compare(
     if overwrite and resume:
         raise typer.BadParameter("--overwrite and --resume exclude each other.")
     check_seconds(seconds)
-    tasks = [chosen(name, optimizers, device, searches, target_from) for name in names(problem, "--problem")]
+    tasks = [chosen(name, scale, optimizers, device, searches, target_from) for name in names(problem, "--problem")]
     place = tasks[0][2]
     if workers > 1 and (place.type != "cpu" or (threads or 1) > 1):
         raise typer.BadParameter("Workers run on the CPU with one thread each.", param_hint="--workers")
@@ -129,29 +140,49 @@ class Comparison:
 
         Raises RuntimeError after Ctrl-C, when the report of what was done has been printed.
         """
+        from quadric.cli.output import show
+        from quadric.report.directory import write_report
+
+        interrupted = self.train(place, workers, overwrite, resume, mix)
+        record, table, report = write_report(self.out)
+        show(table, report)
+        if interrupted:
+            raise RuntimeError("interrupted; the report has what was done until then, and --resume goes on.")
+        return record
+
+    def check(self, place: torch.device) -> None:
+        """Raise what keeps it from running before it does: data that are missing, a directory of something else."""
+        from quadric.report.directory import check_free
+
+        check_free(self.out, overwrite=True)
+        self.problem.open(self.data_dir, place)
+
+    def train(self, place: torch.device, workers: int, overwrite: bool, resume: bool, mix: bool) -> bool:
+        """Run what is not recorded yet; returns whether Ctrl-C ended it before."""
         from quadric.bench.continuation import check_alike
         from quadric.bench.environment import describe
         from quadric.bench.fingerprint import fingerprint
         from quadric.bench.records import Header, Recorder, Resumed
         from quadric.bench.runner import rounds, run_round, warm_up
         from quadric.bench.workers import Work, share
-        from quadric.cli.output import console, show
-        from quadric.report.directory import RECORDS, prepare, write_report
+        from quadric.cli.output import console
+        from quadric.report.directory import RECORDS, prepare
 
         draw = self.problem.open(self.data_dir, place)
-        with console().status("warming up"):
-            took = warm_up(self.problem, self.entries, draw, place)
         environment = {**describe(place), "workers": str(workers), "data": fingerprint(draw(0))}
         entries = [asdict(entry) for entry in self.entries]
         seeds = list(self.seeds)
-        header = Header(described(self.problem), entries, self.epochs, seeds, environment, took, self.seconds)
+        about = described(self.problem, draw(0).note)
+        header = Header(about, entries, self.epochs, seeds, environment, seconds=self.seconds)
         record = found(self.out, header) if resume else None
         todo = rounds(self.entries, seeds, record.over if record else ())
-        work = Work(self.problem.name, self.problem.target, self.entries, self.epochs, self.data_dir, self.seconds)
+        with console().status("warming up"):
+            took = warm_up(self.problem, self.entries if todo else (), draw, place)
+        work = Work(self.problem.label, self.problem.target, self.entries, self.epochs, self.data_dir, self.seconds)
         here = partial(run_round, self.problem, draw=draw, epochs=self.epochs, device=place, seconds=self.seconds)
         events = share(work, todo, workers) if workers > 1 else (e for each in todo for e in here(each))
         if record is None:
-            recorder = Recorder.begin(prepare(self.out, overwrite, keep=(RECORDS,)), header)
+            recorder = Recorder.begin(prepare(self.out, overwrite, keep=(RECORDS,)), replace(header, warm_up=took))
         elif todo:
             if not mix:
                 check_alike(self.out, record, environment)
@@ -166,11 +197,7 @@ class Comparison:
                 interrupted = True
             finally:
                 events.close()
-        record, table, report = write_report(self.out)
-        show(table, report)
-        if interrupted:
-            raise RuntimeError("interrupted; the report has what was done until then, and --resume goes on.")
-        return record
+        return interrupted
 
 
 def found(out: Path, header: Header) -> Record | None:
@@ -195,7 +222,12 @@ def names(text: str, hint: str) -> list[str]:
 
 
 def chosen(
-    problem: str, optimizers: str, device: str, searches: Path | None = None, target_record: Path | None = None
+    problem: str,
+    scale: str,
+    optimizers: str,
+    device: str,
+    searches: Path | None = None,
+    target_record: Path | None = None,
 ) -> tuple[Problem, list[Entry], torch.device]:
     """What the names on the command line stand for.
 
@@ -208,21 +240,21 @@ def chosen(
 
     wanted = names(optimizers, "--optimizers")
     try:
-        task = problems.get(problem)
+        task = problems.get(problem).at(scale)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--problem") from error
     try:
         for name in wanted:
-            optim.summary(name.partition("@")[0])
-        entries = [entry_from(problem, name, searches) if searches else entry(problem, name) for name in wanted]
+            optim.summary(re.split("[@:]", name)[0])
+        entries = [entry_from(task, name, searches) if searches else entry(task, name) for name in wanted]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--optimizers") from error
     goal = target(task) if target_record is None else target_from(task, target_record)
     return replace(task, target=goal), entries, chosen_device(device)
 
 
-def described(problem: Problem) -> dict[str, Any]:
-    """What the record says of the problem."""
+def described(problem: Problem, note: str) -> dict[str, Any]:
+    """What the record says of the problem; `note` is what its data have to say."""
     target = problem.target
     return {
         "name": problem.name,
@@ -235,6 +267,8 @@ def described(problem: Problem) -> dict[str, Any]:
             "origin": target.origin,
         },
         "facts": problem.facts,
+        **({"scale": problem.scale, "size": problem.size} if problem.scale else {}),
+        **({"note": note} if note else {}),
     }
 
 

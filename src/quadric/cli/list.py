@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quadric.problems import Problem
+
 
 def list_names() -> None:
     """Show the problems, the optimisers, and the functions that `quadric trajectories` has, one line each.
@@ -18,7 +23,7 @@ def list_names() -> None:
 
     output = console()
     for title, lines in {
-        "Problems": {name: problems.get(name).summary for name in problems.names()},
+        "Problems": {name: described(problems.get(name)) for name in problems.names()},
         "Optimisers": {name: optim.summary(name) for name in optim.names()},
         "Functions of two variables": {name: plane.summary for name, plane in PLANES.items()},
     }.items():
@@ -31,3 +36,9 @@ def list_names() -> None:
             table.add_row(name, line)
         output.print(table)
         output.print()
+
+
+def described(problem: Problem) -> str:
+    """The problem's summary, and its sizes where it has several."""
+    sizes = [f"{scale}: {size.size}" for scale, size in problem.scales.items()]
+    return "\n".join([problem.summary, *(["--scale " + "; ".join(sizes)] if sizes else [])])

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
     import torch
+
+
+class Scale(StrEnum):
+    """The size of a problem or of a table."""
+
+    small = "small"
+    full = "full"
 
 
 def chosen_device(device: str) -> torch.device:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from quadric.cli.options import check_seconds, chosen_device
+from quadric.cli.options import Scale, check_seconds, chosen_device
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,9 @@ def tune(
     auto: Annotated[
         bool, typer.Option("--auto", help="Try methods, too, each for --seconds, and recommend one.")
     ] = False,
+    scale: Annotated[
+        Scale, typer.Option(help="Of problems with two sizes: what two cores can do, or all data and epochs.")
+    ] = Scale.small,
     search: Annotated[
         Literal["tpe", "random", "grid"],
         typer.Option(help="tpe learns from the trials before; grid tries every combination of --points."),
@@ -155,7 +158,7 @@ def tune(
     if not auto and (optimizer is None or space is None):
         raise typer.BadParameter("Name an --optimizer and its --space, or let --auto try methods.")
     dimensions = [] if auto or space is None else chosen_space(space)
-    source = chosen_problem(problem, model, loss, data)
+    source = chosen_problem(problem, model, loss, data).at(scale)
     if model is not None and epochs is None and seconds is None:
         raise typer.BadParameter("Say how long a run of your own problem is: give --epochs or --seconds.")
     place = chosen_device(device)
@@ -270,7 +273,7 @@ def described(task: Task) -> dict[str, Any]:
     from quadric.bench.search.folds import FIRST_SEED
 
     return {
-        "problem": task.problem.name,
+        "problem": task.problem.label,
         "judged by": str(task.judging),
         "metric": task.metric,
         "epochs": task.epochs,

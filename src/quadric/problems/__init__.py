@@ -5,9 +5,11 @@ from __future__ import annotations
 from quadric.core.errors import unknown_name
 from quadric.problems import (
     autoencoder,
+    cifar10,
     deep_linear,
     digits,
     fashion_mnist,
+    imagenet100,
     linear_regression,
     logistic_regression,
     mnist,
@@ -21,7 +23,7 @@ from quadric.problems import (
 )
 from quadric.problems.problem import Batch, Instance, Problem, Target
 
-__all__ = ["Batch", "Instance", "Problem", "Target", "get", "names"]
+__all__ = ["Batch", "Instance", "Problem", "Target", "get", "labelled", "names"]
 
 PROBLEMS = {
     problem.name: problem
@@ -44,6 +46,8 @@ PROBLEMS = {
         *saddles.PROBLEMS,
         deep_linear.PROBLEM,
         shakespeare_transformer.PROBLEM,
+        *cifar10.PROBLEMS,
+        imagenet100.PROBLEM,
     )
 }
 
@@ -62,3 +66,9 @@ def get(name: str) -> Problem:
     if name not in PROBLEMS:
         raise unknown_name("problem", name, PROBLEMS)
     return PROBLEMS[name]
+
+
+def labelled(label: str) -> Problem:
+    """The problem of that label, NAME or NAME/SCALE. Raises ValueError where there is none."""
+    name, _, scale = label.partition("/")
+    return get(name).at(scale) if scale else get(name)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quadric.problems.data.split import Split
-from quadric.problems.examples import measured_on, on_examples
+from quadric.problems.examples import Augment, measured_on, on_examples
 from quadric.problems.problem import Problem, Target
 
 
@@ -28,8 +28,11 @@ def classification(
     target: Target,
     facts: dict[str, str],
     train_examples: int | None = None,
+    augment: Augment | None = None,
+    size: str = "",
+    unsearched: str = "",
 ) -> Problem:
-    """A problem on the images that `load` returns, reshaped to `shape`; see `on_examples` for `train_examples`."""
+    """A problem on the images that `load` returns, reshaped to `shape`; see `on_examples` for the options."""
 
     def shaped(data_dir: Path | None) -> Split:
         split = load(data_dir)
@@ -47,13 +50,15 @@ def classification(
         batch_size=batch_size,
         epochs=epochs,
         evaluate_every=evaluate_every,
-        open=on_examples(shaped, network, nn.CrossEntropyLoss(), wrong, batch_size, train_examples),
+        open=on_examples(shaped, network, nn.CrossEntropyLoss(), wrong, batch_size, train_examples, augment),
         facts={
             **facts,
             "loss": "cross-entropy",
             "train loss and error": f"on {measured_on(train_examples)}, in evaluation mode",
             "test error": "on all test examples",
         },
+        size=size,
+        unsearched=unsearched,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,8 @@ class Instance:
 
     `epoch(i)` yields the batches of epoch i, `steps_per_epoch` of them, the same ones whenever it is called. The run is
     evaluated on `train` and `test`; an empty `test` means there is none. `error` maps outputs and targets to one number
-    per example, 1 where the example is wrong, and is `None` where a problem has no such notion.
+    per example, 1 where the example is wrong, and is `None` where a problem has no such notion. `note` is what must
+    stand beside the numbers and only the data can tell, such as that they are not the published ones.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class Instance:
     train: Sequence[Batch]
     test: Sequence[Batch] = ()
     error: Callable[[Tensor, Tensor], Tensor] | None = None
+    note: str = ""
 
 
 Draw = Callable[[int], Instance]
@@ -60,6 +62,11 @@ class Problem:
     `epochs` is the default length of a run, `evaluate_every` the number of steps between evaluations, and `threads` the
     number of CPU threads that suits it: small ones lose more by waiting for threads than they win. `facts` says what a
     reader of the numbers has to know: the split, the normalisation, what the losses are measured on. `own`: the user's.
+
+    `unsearched` says why no search for learning rates comes with the package, where none does.
+
+    A problem too large for some machines has `scales`, its other sizes by name; `scale` is the name of its own, and
+    `size` says in words what that is. Whatever depends on the size, the target included, differs between them.
     """
 
     name: str
@@ -73,3 +80,35 @@ class Problem:
     facts: dict[str, str] = field(default_factory=dict)
     threads: int = 1
     own: bool = False
+    unsearched: str = ""
+    scale: str = ""
+    size: str = ""
+    scales: Mapping[str, Problem] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The name, with the scale where there are several: numbers under different labels are never mixed."""
+        return f"{self.name}/{self.scale}" if self.scale else self.name
+
+    @property
+    def sizes(self) -> list[Problem]:
+        """The problem at each of its scales."""
+        return list(self.scales.values()) or [self]
+
+    def at(self, scale: str) -> Problem:
+        """The problem at that scale; one of a single size is the same at all.
+
+        Raises:
+            ValueError: it has other scales.
+        """
+        if not self.scales:
+            return self
+        if scale not in self.scales:
+            raise ValueError(f"{self.name} has the scales {', '.join(self.scales)}, not {scale!r}.")
+        return self.scales[scale]
+
+
+def scaled(sizes: Mapping[str, Problem]) -> Problem:
+    """One problem of several sizes: the first of them, which knows them all by name."""
+    sizes = {scale: replace(problem, scale=scale) for scale, problem in sizes.items()}
+    return replace(next(iter(sizes.values())), scales=sizes)

@@ -109,7 +109,7 @@ def draw(record: Record, panels: list[Panel]) -> bytes | None:
             for position, curves in drawn.items():
                 draw_curve(axes, curves[column], panel, position, entries(record)[position]["name"])
             finish(axes, panel, record.header.problem["target"])
-        figure.suptitle(record.header.problem["name"], x=0.01, ha="left", fontweight="bold")
+        figure.suptitle(record.header.title, x=0.01, ha="left", fontweight="bold")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, **below(labels))
         buffer = io.BytesIO()
@@ -125,7 +125,7 @@ def below(labels: Sequence[str]) -> dict[str, Any]:
 
 def draw_curve(axes: Axes, points: list[Point], panel: Panel, position: int, label: str) -> None:
     """Median as a line with a few markers, lowest to highest as a band."""
-    across = [point.step if panel.against == "steps" else point.seconds for point in points]
+    across = [{"steps": point.step, "epochs": point.epoch}.get(panel.against, point.seconds) for point in points]
     style: dict[str, Any] = {
         "color": COLOURS[position % len(COLOURS)],
         "linestyle": LINES[position % len(LINES)],
@@ -157,5 +157,5 @@ def finish(axes: Axes, panel: Panel, target: dict[str, Any]) -> None:
             va="bottom",
             color="#666666",
         )
-    axes.set_xlabel("steps" if panel.against == "steps" else "seconds of training")
+    axes.set_xlabel("seconds of training" if panel.against == "seconds" else panel.against)
     axes.set_ylabel(panel.label)

@@ -51,6 +51,7 @@ class Point:
     """A point of a curve: the median over seeds of a metric at a step, at their median seconds."""
 
     step: int
+    epoch: float
     seconds: float
     value: Spread
 
@@ -116,16 +117,18 @@ def curve(runs: list[Run], metric: Callable[[Evaluation], float | None]) -> list
     points that would go back in time are left out.
     """
     at: dict[int, list[tuple[float, float]]] = {}
+    epochs: dict[int, float] = {}
     for run in runs:
         for evaluation in run.evaluations:
             value = metric(evaluation)
             if value is not None:
                 at.setdefault(evaluation.step, []).append((evaluation.seconds, value))
+                epochs[evaluation.step] = evaluation.epoch
     lengths = [run.evaluations[-1].step for run in runs if run.evaluations]
     points: list[Point] = []
     for step, looks in sorted(at.items()):
         values, seconds = spread(value for _, value in looks), median(seconds for seconds, _ in looks)
         whole = len(looks) == sum(length >= step for length in lengths)
         if values is not None and whole and not (points and seconds < points[-1].seconds):
-            points.append(Point(step, seconds, values))
+            points.append(Point(step, epochs[step], seconds, values))
     return points

@@ -65,12 +65,13 @@ def result_table(record: Record) -> ResultTable:
     if "test error" in columns:
         del columns["test loss"]  # it has a figure; both would not fit a terminal
     return ResultTable(
-        title=f"{header.problem['name']}: {length(header.epochs, header.seconds)}, {number(len(record.seeds), 'seed')}",
+        title=f"{header.title}: {length(header.epochs, header.seconds)}, {number(len(record.seeds), 'seed')}",
         columns=list(columns),
         rows=[[cell(s) for cell in columns.values()] for s in summaries],
         notes=[
             "Median over seeds, below it the lowest and the highest. Seconds are training only, without evaluation.",
             f"Target: {target['text']} ({target['origin']}).",
+            *([header.problem["note"]] if header.problem.get("note") else []),
             *rankings(summaries),
             *mixtures(record),
             *([f"The record is damaged: {record.damage}."] if record.damage else []),

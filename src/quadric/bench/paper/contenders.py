@@ -56,7 +56,7 @@ def by_final_loss(method: str) -> Hyper:
 def by_steps(method: str) -> Hyper:
     """The learning rate of the package's own search, which judges by what the table shows, the steps to solve."""
     momentum = {"momentum": 0.9} if method == "momentum" else {}
-    return lambda column: {**entry(column.problem, method).hyper, **momentum}
+    return lambda column: {**entry(column.task, method).hyper, **momentum}
 
 
 def alone(solve: Callable[[Instance, Watch], None]) -> Callable[[Column, Instances, Watches], None]:

@@ -1,6 +1,7 @@
 """What a search judges settings on: training examples that are held out, in folds or once. It has no test examples.
 
-The examples of a seed are those of its first epoch, in its order; fold i of k holds out the examples i, i + k, … of it.
+The examples of a seed are those of its first epoch, in its order, and augmented as they are there; fold i of k holds
+out the examples i, i + k, … of it.
 """
 
 from __future__ import annotations

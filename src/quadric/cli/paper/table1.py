@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Scale(StrEnum):
-    """How many runs."""
-
-    small = "small"
-    full = "full"
+from quadric.cli.options import Scale
 
 
 def table1(

@@ -46,8 +46,10 @@ class Cifar10:
 
     @property
     def note(self) -> str:
-        """What has to stand beside numbers from these images."""
-        return "CIFAR-10" if self.published else "images in the layout of CIFAR-10 that are not the published files"
+        """What has to stand beside numbers from these images; nothing where they are the published ones."""
+        if self.published:
+            return ""
+        return "The images are in the layout of CIFAR-10 but are not the published files: a re-encoding, or others."
 
 
 def load(data_dir: Path | None = None) -> Cifar10:
