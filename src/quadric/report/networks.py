@@ -146,7 +146,7 @@ def draw(records: Records, against: Literal["epochs", "seconds"]) -> bytes:
     """Train error above validation error, a column for each network, as a PNG file."""
     metrics: tuple[tuple[str, Metric], ...] = (("train error", train_error), ("validation error", test_error))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(max(5.0, 3.4 * len(records)), 7), layout="constrained")
+        figure = Figure(figsize=(max(10.0, 3.4 * len(records)), 7), layout="constrained")
         grid = figure.subplots(2, len(records), squeeze=False)
         labels: dict[str, Any] = {}
         for row, (label, metric) in zip(grid, metrics, strict=True):
