@@ -32,25 +32,25 @@ def search(tmp_path):
 
 
 def test_settings_come_from_a_search_of_tune(search):
-    found = entry_from("digits-mlp", "kfac@tuned", search((0.5, 0.2), (0.3, 0.1), (0.9, None)))
+    found = entry_from(problems.get("digits-mlp"), "kfac@tuned", search((0.5, 0.2), (0.3, 0.1), (0.9, None)))
     assert (found.method, found.hyper, found.track) == ("kfac", {"damping": 0.3}, "tuned")
     assert found.origin == "quadric tune, the best of 3 trials in damping=0.1:1, by train loss"
 
 
 def test_what_searches_nothing_needs_no_search(tmp_path):
-    assert entry_from("digits-mlp", "kfac", tmp_path) == Entry("kfac", origin="no search, its defaults")
+    assert entry_from(problems.get("digits-mlp"), "kfac", tmp_path) == Entry("kfac", origin="no search, its defaults")
 
 
 def test_searches_that_are_missing_of_something_else_or_in_vain_are_refused(search, tmp_path):
     with pytest.raises(ValueError, match=r"has no search for adamw: `quadric tune --out .*adamw` makes one"):
-        entry_from("digits-mlp", "adamw", tmp_path)
+        entry_from(problems.get("digits-mlp"), "adamw", tmp_path)
     with pytest.raises(ValueError, match="Expected kfac or kfac@tuned, got 'kfac@home'"):
-        entry_from("digits-mlp", "kfac@home", tmp_path)
+        entry_from(problems.get("digits-mlp"), "kfac@home", tmp_path)
     folder = search((0.5, None))
     with pytest.raises(ValueError, match="has no trial that finished, so there is no setting to run kfac with"):
-        entry_from("digits-mlp", "kfac@tuned", folder)
+        entry_from(problems.get("digits-mlp"), "kfac@tuned", folder)
     with pytest.raises(ValueError, match="is of kfac on digits-mlp, not of kfac on digits-cnn"):
-        entry_from("digits-cnn", "kfac@tuned", folder)
+        entry_from(problems.get("digits-cnn"), "kfac@tuned", folder)
 
 
 @pytest.fixture

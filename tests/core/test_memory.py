@@ -1,5 +1,8 @@
 """Limits of memory as control groups of either version set them, and the peak of a piece of work."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -95,14 +98,23 @@ def test_a_dense_matrix_larger_than_the_limit_is_refused(system):
         operator.to_dense()
 
 
+PEAK = """
+import torch
+from quadric.core import memory
+size = 48 * 2**20
+torch.ones(4 * size, dtype=torch.uint8)  # a higher peak, before
+with memory.growth(torch.device("cpu")) as grown:
+    torch.ones(size, dtype=torch.uint8)
+print(None if grown.bytes is None else grown.bytes / size)
+"""
+
+
 def test_the_peak_is_that_of_the_work_and_not_of_what_went_before():
-    size = 48 * 2**20
-    torch.ones(4 * size, dtype=torch.uint8)  # a higher peak, before
-    with memory.growth(CPU) as grown:
-        torch.ones(size, dtype=torch.uint8)
-    if grown.bytes is None:
+    """In a process of its own, since other tests let the heap keep what they freed."""
+    told = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True).stdout.strip()
+    if told == "None":
         pytest.skip("the system does not tell")
-    assert 0.9 * size <= grown.bytes <= 1.5 * size
+    assert 0.9 <= float(told) <= 1.5
 
 
 @pytest.mark.parametrize(("reset", "peak", "expected"), [(False, 900, None), (False, 1500, 1100), (True, 900, 500)])
