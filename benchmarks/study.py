@@ -4,11 +4,11 @@ make study                                                       # all of it, th
 python benchmarks/study.py --seconds 10 --trials 4 --workers 2   # cut to the time at hand; says how long it will take
 python benchmarks/study.py --problems digits-mlp --methods momentum,kfac --out runs/short
 
-For each problem: a search for every tuned method, all with as many trials in spaces of the same size (two numbers,
-four decades and a second one; damping is one of them) that they fill evenly, judged by the train loss after as many seconds. The first-order
-method that came lowest is run again with five fresh seeds, and the median of what it reaches in three quarters of that
-time is the target. Then all methods, the tuned ones and those that run as they are, with every seed. A method whose
-trials all diverged is left out of the comparison.
+For each problem: a search for every tuned method, all with as many trials in spaces of the same size (two numbers, one
+over four decades; damping is one of them) that the trials fill evenly, judged by the train loss after as many seconds.
+The first-order method that came lowest is run again with five fresh seeds, and the median of what it reaches in three
+quarters of that time is the target. Then all methods, the tuned ones and those that run as they are, with every seed. A
+method whose trials all diverged is left out of the comparison.
 
 Each part is one command, which is printed, and keeps its own records below --out. What is recorded is not run again:
 after Ctrl-C or a kill the same command goes on. `study_page.py` makes the page.
@@ -45,7 +45,7 @@ TUNED = {
     "soap": "lr=log:1e-5:1e-1,eps=log:1e-8:1e-4",
     "curveball": "damping=log:1e-3:10,lr=log:0.1:1",
     "kfac": "damping=log:1e-4:1,lr=log:0.1:1",
-    "newton": "damping=log:1e-4:1,correction=log:1e-6:1e-2,curvature=ggn,structure=kronecker",
+    "newton": "damping=log:1e-4:1,correction=log:1e-6:1e-2,curvature=fisher,structure=kronecker",
 }
 SELF_TUNING = ("curveball", "kfac")
 """What also runs as it is, and searches nothing."""
