@@ -4,11 +4,11 @@ make study                                                       # all of it, th
 python benchmarks/study.py --seconds 10 --trials 4 --workers 2   # cut to the time at hand; says how long it will take
 python benchmarks/study.py --problems digits-mlp --methods momentum,kfac --out runs/short
 
-For each problem: a search for every tuned method, all with as many trials in spaces of the same size (two numbers,
-four decades and a second one; damping is one of them), judged by the train loss after as many seconds. The first-order
-method that came lowest is run again with five fresh seeds, and the median of what it reaches in three quarters of that
-time is the target. Then all methods, the tuned ones and those that run as they are, with every seed. A method whose
-trials all diverged is left out of the comparison.
+For each problem: a search for every tuned method, all with as many trials in spaces of the same size (two numbers, one
+over four decades; damping is one of them) that the trials fill evenly, judged by the train loss after as many seconds.
+The first-order method that came lowest is run again with five fresh seeds, and the median of what it reaches in three
+quarters of that time is the target. Then all methods, the tuned ones and those that run as they are, with every seed. A
+method whose trials all diverged is left out of the comparison.
 
 Each part is one command, which is printed, and keeps its own records below --out. What is recorded is not run again:
 after Ctrl-C or a kill the same command goes on. `study_page.py` makes the page.
@@ -45,13 +45,15 @@ TUNED = {
     "soap": "lr=log:1e-5:1e-1,eps=log:1e-8:1e-4",
     "curveball": "damping=log:1e-3:10,lr=log:0.1:1",
     "kfac": "damping=log:1e-4:1,lr=log:0.1:1",
-    "newton": "damping=log:1e-4:1,correction=log:1e-6:1e-2,curvature=ggn,structure=kronecker",
+    "newton": "damping=log:1e-4:1,correction=log:1e-6:1e-2,curvature=fisher,structure=kronecker",
 }
 SELF_TUNING = ("curveball", "kfac")
 """What also runs as it is, and searches nothing."""
 TARGET_SEEDS, FIRST_TARGET_SEED, TARGET_AT = 5, 2001, 0.75
-OVERHEAD = 1.4
-"""Evaluations, starts and reports, as a factor of training."""
+OVERHEAD = 1.2
+"""Evaluations, as a factor of training."""
+START = 10.0
+"""Seconds that a part takes beside its runs: the start, tries of the ends of a space, the report."""
 PROGRAM = "from quadric.cli.app import main; main()"
 
 
@@ -69,10 +71,11 @@ class Study:
 
     @property
     def minutes(self) -> float:
-        """About how long it takes."""
-        final = self.seeds * len(self.entries) + TARGET_AT * TARGET_SEEDS / min(self.workers, TARGET_SEEDS)
-        runs = self.trials * len(self.methods) + final
-        return OVERHEAD * len(self.problems) * runs * self.seconds / self.workers / 60
+        """About how long it takes: runs one after the other in each worker, and the starts of the parts."""
+        searches = math.ceil(len(self.methods) / self.workers)
+        rounds, target = (math.ceil(seeds / self.workers) for seeds in (self.seeds, TARGET_SEEDS))
+        runs = self.trials * searches + TARGET_AT * target + len(self.entries) * rounds
+        return len(self.problems) * (OVERHEAD * runs * self.seconds + START * (searches + 2)) / 60
 
     @property
     def entries(self) -> list[str]:
@@ -83,7 +86,18 @@ class Study:
     def tuning(self, problem: str, method: str) -> list[str]:
         """The search for one method's settings."""
         words = ["tune", "--problem", problem, "--optimizer", method, "--space", TUNED[method], "--holdout", "0"]
-        words += ["--seeds", "1", "--trials", str(self.trials), "--seconds", f"{self.seconds:g}", "--threads", "1"]
+        words += [
+            "--search",
+            "halton",
+            "--seeds",
+            "1",
+            "--trials",
+            str(self.trials),
+            "--seconds",
+            f"{self.seconds:g}",
+            "--threads",
+            "1",
+        ]
         return [*words, "--out", str(self.out / problem / "tune" / method)]
 
     def comparing(self, problem: str, part: str, names: Sequence[str], seconds: float, seeds: int) -> list[str]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import shutil
 from pathlib import Path
+from statistics import median
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -109,7 +111,7 @@ def outcome(comparisons: list[Record], measure: Measure) -> ResultTable:
     for record in comparisons:
         found = {entry["name"]: times(record.runs_of(entry["name"]), measure) for entry in entries(record)}
         rivals = [entry["name"] for entry in entries(record) if first_order(entry)]
-        best = min(rivals, key=lambda name: sorted(found[name])[len(found[name]) // 2] if found[name] else 0.0)
+        best = min(rivals, key=lambda name: median(found[name]) if found[name] else math.inf)
         cells = [judged(found[name], best, found[best]) if name in found else Cell("–") for name in names]
         rows.append([Cell(record.header.problem["name"]), Cell(best), *cells])
     note = (

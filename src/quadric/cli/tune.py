@@ -55,8 +55,11 @@ def tune(
         Scale, typer.Option(help="Of problems with two sizes: what two cores can do, or all data and epochs.")
     ] = Scale.small,
     search: Annotated[
-        Literal["tpe", "random", "grid"],
-        typer.Option(help="tpe learns from the trials before; grid tries every combination of --points."),
+        Literal["tpe", "random", "grid", "halton"],
+        typer.Option(
+            help="tpe learns from the trials before; grid tries every combination of --points; halton fills the space "
+            "evenly, which suits few trials."
+        ),
     ] = "tpe",
     trials: Annotated[
         int | None,

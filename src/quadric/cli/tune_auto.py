@@ -190,7 +190,7 @@ def opened(task: Task, out: Path, header: dict[str, Any], seed: int) -> dict[str
     for name, space in header["spaces"].items():
         study = Study(str(out / STUDY), name, {"search": header["search"], "space": space}, parse(space), seed)
         study.release()
-        study.choose("tpe", 1)
+        study.choose("halton", 1)
         study.begin_with(CANDIDATES[name].first)
         found[name] = Contender(replace(task, method=name), study)
     return found

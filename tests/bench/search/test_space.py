@@ -1,10 +1,11 @@
 """The space of a search as it is typed."""
 
 import re
+from itertools import islice
 
 import pytest
 
-from quadric.bench.search.space import Choice, Range, extremes, grid, parse
+from quadric.bench.search.space import Choice, Range, extremes, grid, parse, primes, radical_inverse, spread_out
 
 
 def test_every_form():
@@ -77,3 +78,22 @@ def test_numbers_people_can_copy():
 def test_where_a_value_lies():
     assert Range("x", 1e-4, 1.0, log=True).share(1e-2) == pytest.approx(0.5)
     assert Range("x", 2.0, 4.0).share(3.0) == 0.5
+
+
+def test_a_sequence_fills_the_space_evenly():
+    space = parse("lr=log:1e-4:1,structure=full|diagonal|kronecker,rank=int:1:4,curvature=ggn")
+    found = [spread_out(space, index) for index in range(30)]
+    assert [each["lr"] for each in found[:3]] == pytest.approx([1e-2, 1e-3, 1e-1])
+    assert [each["structure"] for each in found[:3]] == ["diagonal", "kronecker", "full"]
+    assert {each["curvature"] for each in found} == {"ggn"}
+    for name, values in (("structure", 3), ("rank", 4)):
+        chosen = [each[name] for each in found]
+        assert len(set(chosen)) == values
+        assert max(map(chosen.count, chosen)) - min(map(chosen.count, chosen)) <= 2
+    assert all(type(each["rank"]) is int for each in found)
+
+
+def test_radical_inverses():
+    assert [radical_inverse(number, 2) for number in (1, 2, 3, 6)] == [1 / 2, 1 / 4, 3 / 4, 3 / 8]
+    assert radical_inverse(5, 3) == pytest.approx(2 / 3 + 1 / 9)
+    assert list(islice(primes(), 5)) == [2, 3, 5, 7, 11]

@@ -80,6 +80,31 @@ def test_a_grid_is_tried_once_and_goes_on(tmp_path, valley, task):
     assert go(opened(tmp_path / "log", method="grid"), task, grid=True) == []
 
 
+def test_halton_fills_the_space_goes_on_and_tries_nothing_twice(tmp_path, valley, task):
+    go(opened(tmp_path / "log", method="halton"), task, trials=3)
+    go(opened(tmp_path / "log", method="halton", seed=1), task, trials=7)
+    shares = sorted(SPACE[0].share(hyper["lr"]) for hyper in valley)
+    assert shares == pytest.approx([i / 8 for i in range(1, 8)], abs=1e-3)
+    assert valley[0]["momentum"] == pytest.approx(0.3)
+
+
+def test_halton_passes_over_what_was_tried_while_there_is_something_new(tmp_path, task, monkeypatch):
+    tried = []
+
+    def evaluate(task, hyper, look):
+        tried.append(hyper["damping"])
+        return Outcome("finished", "", 0.0, [1.0])
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    study = opened(tmp_path / "log", method="halton", space=parse("damping=none|0.1|1|10"))
+    study.begin_with({"damping": None})
+    go(study, task, trials=4)
+    assert tried[0] is None
+    assert set(tried) == {None, 0.1, 1, 10}
+    go(study, task, trials=6)
+    assert len(tried) == 6
+
+
 def test_an_interrupted_setting_of_a_grid_is_tried_again(tmp_path, valley, task, monkeypatch):
     plain = module.evaluate
 

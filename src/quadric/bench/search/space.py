@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import count, product
 from typing import Any
 
 from quadric.core.literal import Literal, literal
@@ -42,13 +43,19 @@ class Range:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
+    def at(self, share: float) -> Literal:
+        """The value that lies there; a whole number where the range has such."""
+        if self.whole:
+            return min(int(self.low + share * (self.high - self.low + 1)), int(self.high))
+        return self.between(share)
+
+    def between(self, share: float) -> float:
+        """The number at that share of the way from low to high."""
+        return self.low * (self.high / self.low) ** share if self.log else self.low + share * (self.high - self.low)
+
     def points(self, count: int) -> list[Literal]:
         """`count` evenly spaced values from end to end; fewer where there are not so many whole numbers."""
-        shares = [i / (count - 1) for i in range(count)]
-        if self.log:
-            inner = [self.low * (self.high / self.low) ** share for share in shares[1:-1]]
-        else:
-            inner = [self.low + share * (self.high - self.low) for share in shares[1:-1]]
+        inner = [self.between(i / (count - 1)) for i in range(1, count - 1)]
         if self.whole:
             return list(dict.fromkeys([int(self.low), *(round(value) for value in inner), int(self.high)]))
         return [self.low, *map(self.rounded, inner), self.high]
@@ -72,6 +79,10 @@ class Choice:
     def rounded(self, value: Literal) -> Literal:
         """The value itself."""
         return value
+
+    def at(self, share: float) -> Literal:
+        """The value at that share of the list."""
+        return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
 
     def points(self, count: int) -> list[Literal]:
         """Every value, whatever `count` is."""
@@ -127,6 +138,34 @@ def grid(space: list[Dimension], count: int) -> list[dict[str, Any]]:
     """Every combination of `count` points of each range and of all choices."""
     names = [each.name for each in space]
     return [dict(zip(names, values, strict=True)) for values in product(*(each.points(count) for each in space))]
+
+
+def spread_out(space: list[Dimension], index: int) -> dict[str, Any]:
+    """The setting of that index, from 0, of a sequence that fills the space evenly: Halton's.
+
+    Digit j of the index + 1 in base b counts b^−(j+1), with the primes for bases, the smallest for what comes first in
+    the space. Reference: Halton (1960), "On the efficiency of certain quasi-random sequences of points".
+    """
+    varied = (each for each in space if len(each.ends) > 1)
+    shares = {each.name: radical_inverse(index + 1, base) for each, base in zip(varied, primes(), strict=False)}
+    return {each.name: each.at(shares.get(each.name, 0.0)) for each in space}
+
+
+def radical_inverse(number: int, base: int) -> float:
+    """The digits of `number` mirrored at the point: 6 = 110 in base 2 gives 0.011 = 3/8."""
+    share, unit = 0.0, 1.0
+    while number:
+        number, digit = divmod(number, base)
+        unit /= base
+        share += digit * unit
+    return share
+
+
+def primes() -> Iterator[int]:
+    """2, 3, 5, 7, …"""
+    for number in count(2):
+        if all(number % smaller for smaller in range(2, number)):
+            yield number
 
 
 def extremes(space: list[Dimension]) -> list[dict[str, Any]]:

@@ -12,14 +12,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from quadric.bench.search.records import Trial, check_same
-from quadric.bench.search.space import Dimension, Range, grid
+from quadric.bench.search.space import Dimension, Range, grid, spread_out
 from quadric.bench.search.trials import Outcome, Task, evaluate
 
 if TYPE_CHECKING:
     import optuna
 
-Method = Literal["tpe", "random", "grid"]
+Method = Literal["tpe", "random", "grid", "halton"]
 SIGNATURE, OUTCOME = "quadric search", "outcome"
+PASSED_OVER = 8
+"""So many settings of a sequence are looked at for one that is new."""
 FEW = 4
 """With fewer finished trials than this no importances are computed."""
 
@@ -55,6 +57,7 @@ class Study:
         check_same(f"The study {name!r} in {public(place)}", known or signature, signature)
         self.study.set_user_attr(SIGNATURE, signature)
         self.seed = seed + len(self.study.trials)
+        self.even = False
 
     def choose(self, method: Method, points: int) -> None:
         """How settings are chosen from now on; what of a grid was not tried yet is queued."""
@@ -62,6 +65,7 @@ class Study:
 
         sampler = optuna.samplers.TPESampler if method == "tpe" else optuna.samplers.RandomSampler
         self.study.sampler = sampler(seed=self.seed)
+        self.even = method == "halton"
         if method == "grid":
             tried = [
                 trial.system_attrs.get("fixed_params", trial.params)
@@ -108,6 +112,8 @@ class Study:
         """Try the next setting. After Ctrl-C, or where the optimiser refuses it, the study knows that it failed."""
         import optuna
 
+        if self.even and not self.queued:
+            self.study.enqueue_trial(self.even_point())
         trial = self.study.ask(self.distributions)
 
         def hopeless(step: int, value: float) -> bool:
@@ -125,6 +131,12 @@ class Study:
         else:
             self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         return outcome
+
+    def even_point(self) -> dict[str, Any]:
+        """The next setting of Halton's sequence; one that was tried is passed over, unless so are all the next."""
+        tried, first = [trial.hyper for trial in self.trials], len(self.trials)
+        points = [spread_out(self.space, first + i) for i in range(PASSED_OVER)]
+        return next((point for point in points if self.settings(point) not in tried), points[0])
 
     def importance(self) -> dict[str, float]:
         """Each hyper-parameter's share of the variance of finished trials: functional ANOVA on a random forest.
