@@ -38,7 +38,7 @@ from quadric.bench.rates import FIRST_ORDER
 from quadric.bench.search import records as searches
 from quadric.core.records import FILE_NAME
 
-PROBLEMS = ("mnist-mlp", "mnist-autoencoder", "fashion-mnist-cnn", "digits-mlp", "vanishing-tanh")
+PROBLEMS = ("mnist-mlp", "mnist-autoencoder", "cifar10-cnn-bn", "vanishing-tanh", "fashion-mnist-cnn", "digits-mlp")
 TUNED = {
     "momentum": "lr=log:1e-4:1,momentum=0.5:0.99",
     "adamw": "lr=log:1e-5:1e-1,eps=log:1e-8:1e-4",
