@@ -43,8 +43,8 @@ paper: $(INSTALLED) ## the CurveBall paper's Table 1 and Figure 1 in full; write
 	$(BIN)/quadric paper figure1 --out runs/paper/figure1 --overwrite
 	$(BIN)/python benchmarks/paper.py runs/paper
 
-study: $(INSTALLED) ## tuned and untuned methods on several problems; resumes; writes docs/study.md (three hours on one core)
-	$(BIN)/python benchmarks/study.py
+study: $(INSTALLED) ## tuned and untuned methods on several problems; resumes; writes docs/study.md (three hours on two cores)
+	$(BIN)/python benchmarks/study.py --workers 2
 	$(BIN)/python benchmarks/study_page.py runs/study
 
 study-page: $(INSTALLED) ## draw docs/study.md anew from the records in benchmarks/results/study
