@@ -38,19 +38,28 @@ def searched() -> dict[str, Any]:
     return result
 
 
-def entry(problem: Problem, name: str) -> Entry:
-    """`name` as a comparison on `problem` runs it: with its searched setting, with its own defaults, or as it says.
+def without_search(name: str) -> Entry | None:
+    """`name` with settings of its own or with its defaults; `None` where it is one that is tuned.
 
-    First-order methods are tuned, the others run as they are, unless the name ends with "@tuned" or with settings of
-    its own, "sgd:lr=0.1:momentum=0.9". Raises ValueError for settings that are none, and where a search is missing.
+    Raises ValueError for settings that are none.
     """
     if ":" in name:
         return Entry(name, settings(name), "as given")
     method, at, variant = name.partition("@")
     if at and variant != "tuned":
         raise ValueError(f"Expected {method} or {method}@tuned, got {name!r}.")
-    if method not in FIRST_ORDER and not at:
-        return Entry(name, origin="no search, its defaults")
+    return None if at or method in FIRST_ORDER else Entry(name, origin="no search, its defaults")
+
+
+def entry(problem: Problem, name: str) -> Entry:
+    """`name` as a comparison on `problem` runs it: with its searched setting, with its own defaults, or as it says.
+
+    First-order methods are tuned, the others run as they are, unless the name ends with "@tuned" or with settings of
+    its own, "sgd:lr=0.1:momentum=0.9". Raises ValueError for settings that are none, and where a search is missing.
+    """
+    if own := without_search(name):
+        return own
+    method, at, _ = name.partition("@")
     found = searched()["problems"].get(problem.label, {}).get("optimizers", {}).get(method)
     if found is None and at:
         raise ValueError(
@@ -78,13 +87,9 @@ def entry_from(problem: Problem, name: str, folder: Path) -> Entry:
     its own. Raises ValueError where there is no such record, or one of another problem or method, or one in which
     nothing finished.
     """
-    if ":" in name:
-        return Entry(name, settings(name), "as given")
-    method, at, variant = name.partition("@")
-    if at and variant != "tuned":
-        raise ValueError(f"Expected {method} or {method}@tuned, got {name!r}.")
-    if method not in FIRST_ORDER and not at:
-        return Entry(name, origin="no search, its defaults")
+    if own := without_search(name):
+        return own
+    method = name.partition("@")[0]
     path = folder / method / FILE_NAME
     if not path.exists():
         raise ValueError(f"{folder} has no search for {method}: `quadric tune --out {folder / method}` makes one.")
