@@ -20,6 +20,7 @@ from torch import nn
 
 import quadric
 from models import resnet18
+from quadric.linalg.sampling import LEAST
 from quadric.problems.data import cifar10
 from records import RESULTS, header, header_text, markdown_table, write
 
@@ -36,6 +37,8 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     options = parser.parse_args()
+    if options.trace < LEAST:
+        parser.error(f"--trace must be at least {LEAST}, or the trace has no standard error")
     torch.set_num_threads(options.threads)
     top = header(1)
     print(header_text(top), flush=True)

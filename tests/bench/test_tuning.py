@@ -119,7 +119,7 @@ def test_a_problem_that_is_not_searched_says_which_command_searches_it_and_takes
     problem = problems.get("cifar10-cnn-bn").at("full")
     with pytest.raises(
         ValueError,
-        match=r"No learning rate was searched for sgd on cifar10-cnn-bn/full: .* needs a GPU\. Give one, as in "
+        match=r"No learning rate was searched for sgd on cifar10-cnn-bn/full: .* two cores\. Give one, as in "
         r"sgd:lr=0\.1, .*tune --problem cifar10-cnn-bn --scale full --optimizer sgd --space lr=log:1e-4:10",
     ):
         entry(problem, "sgd")

@@ -2,7 +2,6 @@
 
 import pytest
 
-from cli.test_scales import images  # noqa: F401  # a fixture
 from quadric.bench.paper.networks import METHODS, NETWORKS, names
 from quadric.bench.records import read
 from quadric.bench.runner import Training
@@ -11,7 +10,7 @@ ONE = ["--networks", "cifar10-resnet18-slim"]
 
 
 @pytest.fixture
-def slim(monkeypatch, images):  # noqa: F811
+def slim(monkeypatch, images):
     """The options of a run on a network that is quick, without the warm-up and pages of its own."""
     monkeypatch.setattr("quadric.bench.runner.warm_up", lambda *_: {})
     monkeypatch.setattr("quadric.report.directory.draw_all", lambda record: {})

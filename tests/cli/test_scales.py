@@ -2,17 +2,7 @@
 
 import pytest
 
-from problems.test_cifar10 import batch, folder
 from quadric.bench.records import read
-from quadric.problems.data import cifar10
-
-
-@pytest.fixture
-def images(monkeypatch, tmp_path):
-    """A directory with made-up images in the layout of CIFAR-10, a batch's worth for each of its files."""
-    monkeypatch.delenv("QUADRIC_DATA", raising=False)
-    (tmp_path / "data").mkdir()
-    return folder(tmp_path / "data", **{name: batch(i, count=7)[0] for i, name in enumerate(cifar10.MD5)})
 
 
 def compare(images, out, *more, optimizers="curveball,momentum:lr=0.1:nesterov=true"):

@@ -22,7 +22,7 @@ class Eigenpairs(Saved):
     residuals[i] of θ_i. `errors` [k] bound |λ_i − θ_i| for the i-th wanted eigenvalue, given that none is missed by
     more than half of `tol`; far from the rest of the spectrum they are quadratic in the residuals. `converged`: the
     errors are within `tol` of the largest magnitude (`scale`), and where eigenvectors were wanted, so is what the
-    iteration left of the residuals.
+    iteration left of the residuals; and products did not run out before the look for missed copies had ended.
 
     `upper` and `lower` are about what is not listed: with probability at least 0.99 no further eigenvalue, nor a
     further copy of one listed, lies above `upper` (infinity where nobody looked, as for "SA"); and likewise none below

@@ -28,7 +28,7 @@ TRAIN, EPOCHS = 50_000, 100
 MEASURED = 10_000
 """Training images that train loss and error are measured on at full scale."""
 ROUND = Target("train_loss", 1.0, "a round number; nothing was searched at this scale")
-UNSEARCHED = "a search of this network needs a GPU"
+UNSEARCHED = "that takes too long on two cores"
 FACTS = {
     "data": "CIFAR-10, 32×32 colour images of ten classes",
     "split": "the published one; at small scale the first images of both parts",

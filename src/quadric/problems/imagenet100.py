@@ -105,7 +105,7 @@ def sized(
         open=partial(opened, train, measured, test, batch_size),
         facts=FACTS,
         size=size,
-        unsearched="a search of this network needs a GPU",
+        unsearched="that takes too long on two cores",
     )
 
 

@@ -24,7 +24,7 @@ def command(part: Part, summary: str) -> Callable[..., None]:
 
     def run(
         scale: Annotated[
-            Scale, typer.Option(help="What two cores can do in half an hour, or all data and epochs, for a GPU.")
+            Scale, typer.Option(help="What two cores can do, or all data and epochs, for a GPU.")
         ] = Scale.small,
         networks: Annotated[str, typer.Option(help=f"Names with commas: {', '.join(NETWORKS)}.")] = ",".join(DEFAULT),
         out: Annotated[Path, typer.Option(help="Directory for records and reports.")] = Path("runs/networks"),

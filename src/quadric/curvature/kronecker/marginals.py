@@ -18,9 +18,7 @@ def marginals(pairs: Sequence[Pair]) -> Pair:
     tr C(log C − log M) and trace 1, D(C ‖ L′ ⊗ R′) = D(C ‖ L ⊗ R) + D(L ‖ L′) + D(R ‖ R′): of the Kronecker products
     with C's trace this is the nearest in relative entropy, as a joint distribution's marginals are its nearest
     independent ones. The nearest in the Frobenius norm (Van Loan and Pitsianis, 1993, Approximation with Kronecker
-    products) weights a term by its norm, and so by its large eigenvalues, where this weights it by its trace. On small
-    tied transformers the two had the same error to a few per cent, but (L ⊗ R + λ)⁻¹g was the better direction with
-    these: by a third early in training, else by little.
+    products) weights a term by its norm, and so by its large eigenvalues, where this weights it by its trace.
 
     Cost: two traces and two weighted sums; nothing larger than the factors is formed.
     """
