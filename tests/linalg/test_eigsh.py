@@ -92,6 +92,16 @@ def test_what_an_earlier_chain_left_is_taken_up():
     assert got.products < 200
 
 
+@pytest.mark.parametrize(("seed", "which"), [(5, "SA"), (15, "LA"), (24, "LA"), (24, "SA"), (39, "LA"), (56, "SA")])
+def test_what_was_found_and_is_not_listed_is_within_the_bounds(seed, which):
+    """A small basis, in which unlisted copies are left when the look for others ends without having been sure."""
+    generator = torch.Generator().manual_seed(seed)
+    distinct = torch.randn(60, generator=generator, dtype=F64)
+    values = distinct.repeat_interleave(torch.randint(1, 6, (60,), generator=generator))
+    operator, matrix, every = planted(values, seed)
+    check(eigsh(operator, 3, which, basis=40, seed=seed), matrix, every, 3, which, 1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["LA", "SA", "LM", "BE"])
 @pytest.mark.parametrize("seed", range(100))

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import pytest
+from scipy.stats import ttest_1samp
+
 from bench.search.test_halving import race
 from quadric.report.recommendation import draw, table
 
@@ -15,6 +18,18 @@ def test_the_sure_one_first_with_its_line_of_code():
     assert result.rows[0][4].below == "± 0.0510"
     assert "Recommended: fast. It is the best of the finalists with a probability of 99" in result.verdict
     assert 'Use it: quadric.optim.create("fast", objective, lr=0.1)' in result.verdict
+
+
+def test_how_sure_it_is_is_one_less_the_chances_of_the_others():
+    gaps = [2.0 - 1.0, 2.1 - 1.2, 1.9 - 0.9, 2.2 - 1.1, 2.0 - 1.0]
+    chance = ttest_1samp(gaps, 0.0, alternative="greater").pvalue
+    found = SURE.recommendation
+    assert (found.method, found.ties) == ("fast", {})
+    assert found.sure == pytest.approx(1 - chance)
+    three = race(slow=[2.0, 2.1, 1.9, 2.2, 2.0], fast=[1.0, 1.2, 0.9, 1.1, 1.0], even=[1.1, 1.2, 1.0, 1.0, 1.1])
+    second = ttest_1samp([0.1, 0.0, 0.1, -0.1, 0.1], 0.0, alternative="greater").pvalue
+    assert three.recommendation.sure == pytest.approx(1 - chance - second)
+    assert three.recommendation.ties == {"even": pytest.approx(second)}
 
 
 def test_a_tie_is_called_one():
