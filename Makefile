@@ -38,9 +38,10 @@ benchmarks: $(INSTALLED) ## every benchmark beside its peers; writes benchmarks/
 	for name in products curveball operators optimisers spectra resnet18 minimize cost quadratic_step time_to_target; do \
 		$(BIN)/python benchmarks/$$name.py || exit 1; done
 
-paper: $(INSTALLED) ## the CurveBall paper's Table 1 and Figure 1 in full; writes docs/paper.md (a quarter of an hour)
+paper: $(INSTALLED) ## the CurveBall paper's tables and figures, networks at small scale; writes docs/paper.md (an hour)
 	$(BIN)/quadric paper table1 --scale full --out runs/paper/table1
 	$(BIN)/quadric paper figure1 --out runs/paper/figure1 --overwrite
+	$(BIN)/quadric paper table2 --out runs/paper/networks --seeds 2 --workers 2
 	$(BIN)/python benchmarks/paper.py runs/paper
 
 study: $(INSTALLED) ## tuned and untuned methods on several problems; resumes; writes docs/study.md (three hours on two cores)

@@ -93,7 +93,7 @@ def main() -> None:
         ["its products, seconds", f"{options.trace}, {traced:.0f}"],
         ["peak of the process", f"{peak:.1f} GiB"],
     ]
-    text = f"# ResNet-18\n\n{header_text(top)}\n\nData: {data.note}. Products by {' and '.join(hessian.routes)}.\n\n"
+    text = f"# ResNet-18\n\n{header_text(top)}\n\nData: {data.note} Products by {' and '.join(hessian.routes)}.\n\n"
     text += markdown_table(["", ""], rows) + "\n"
     print("\n" + text)
     for path in write(options.out, "resnet18", {"header": top, "result": result}, text):

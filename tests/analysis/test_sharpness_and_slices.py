@@ -26,6 +26,15 @@ def test_sharpness_of_a_quadratic():
     assert sharpness(quadric.Hessian(quadratic())).ratio is None
 
 
+def test_the_trace_is_taken_to_a_tolerance():
+    weights = torch.linspace(0.5, 1.5, 400, dtype=F64)
+    hessian = quadric.Hessian(Objective.of(lambda x: (weights * x).cos().sum(), torch.zeros(400, dtype=F64)))
+    got = sharpness(hessian, trace_tol=0.05)
+    assert got.trace.converged
+    assert got.trace.standard_error <= 0.05 * abs(got.trace.estimate)
+    assert sharpness(hessian, products=6).trace.products == 6
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_threshold_is_where_descent_turns_unstable(momentum):
     for factor, stable in ((0.99, True), (1.01, False)):

@@ -59,4 +59,4 @@ def test_a_search_knows_its_scale(quadric, images, tmp_path):
 
 def test_list_shows_the_scales(quadric):
     _, output, _ = quadric("list")
-    assert "--scale small: 2,000 images, 10 epochs; full: 50,000 images, 100 epochs" in output
+    assert "--scale small: 2,000 images, 10 epochs; full: 50,000 images, 40 epochs" in output

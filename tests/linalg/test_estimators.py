@@ -244,6 +244,13 @@ def test_progress_is_told_along_the_way(name):
     assert all("products" in line for line in lines)
 
 
+def test_progress_counts_columns_and_not_calls():
+    lines = []
+    found = diagonal(flat(40), progress=lines.append)
+    assert lines == ["16 of 40 products", "32 of 40 products", "40 of 40 products"]
+    assert found.products == 40
+
+
 REFUSED = [
     (lambda o: trace(o, method="hutch"), "Unknown method 'hutch'. Did you mean 'hutch"),
     (lambda o: trace(o, products=5), "Expected at least 6 products, got 5"),

@@ -66,7 +66,7 @@ def test_scales():
         problem.scales["small"],
     )
     full = problem.at("full")
-    assert full.epochs == 100
+    assert full.epochs == 40
     assert "approximate" in full.target.origin
     with pytest.raises(ValueError, match="cifar10-cnn-bn has the scales small, full, not 'huge'"):
         problem.at("huge")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quadric.cli.options import Scale, check_seconds, chosen_device, names_in
+from quadric.cli.options import WORKERS, Scale, check_seconds, check_workers, chosen_device, names_in
 
 if TYPE_CHECKING:
     import torch
@@ -67,9 +67,7 @@ def compare(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; the problem's own if left out.")] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes that share the seeds, with one thread each; 1 runs them here.")
-    ] = 1,
+    workers: Annotated[int, typer.Option(min=1, help=WORKERS)] = 1,
 ) -> None:
     """Train a problem with several optimisers, from the same starts on the same batches, and report who got where when.
 
@@ -99,8 +97,7 @@ def compare(
     check_seconds(seconds)
     tasks = [chosen(name, scale, optimizers, device, searches, target_from) for name in names(problem, "--problem")]
     place = tasks[0][2]
-    if workers > 1 and (place.type != "cpu" or (threads or 1) > 1):
-        raise typer.BadParameter("Workers run on the CPU with one thread each.", param_hint="--workers")
+    check_workers(workers, place, threads)
     comparisons = [
         Comparison(
             task,

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import torch
 
 
+WORKERS = "Processes that share the seeds, with one thread each; 1 runs them here."
+
+
 class Scale(StrEnum):
     """The size of a problem or of a table."""
 
@@ -36,6 +39,12 @@ def check_seconds(seconds: float | None, hint: str = "--seconds") -> None:
     """Raise BadParameter for a number of seconds that is not above 0."""
     if seconds is not None and not seconds > 0:
         raise typer.BadParameter(f"Expected seconds above 0, got {seconds:g}.", param_hint=hint)
+
+
+def check_workers(workers: int, place: torch.device, threads: int | None) -> None:
+    """Raise BadParameter where several workers can't be had: on other devices than the CPU, or with more threads."""
+    if workers > 1 and (place.type != "cpu" or (threads or 1) > 1):
+        raise typer.BadParameter("Workers run on the CPU with one thread each.", param_hint="--workers")
 
 
 def names_in(text: str) -> list[str]:

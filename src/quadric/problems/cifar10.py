@@ -1,6 +1,7 @@
 """The CurveBall paper's networks on CIFAR-10: the basic CNN, with and without batch norm, and ResNet-18 in three forms.
 
-Reference: Henriques et al. (2019), section 4.2: batches of 128, flips and shifts of 2 pixels, no weight decay.
+Reference: Henriques et al. (2019), section 4.2: batches of 128, flips and shifts of 2 pixels, no weight decay. The full
+scale's epochs are those of the authors' program.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from quadric.problems.resnet18 import resnet18
 BATCH = 128
 TEST = 1_000
 """Test images at small scale."""
-TRAIN, EPOCHS = 50_000, 100
-"""Training images and epochs at full scale."""
+TRAIN = 50_000
+"""Training images at full scale."""
 MEASURED = 10_000
 """Training images that train loss and error are measured on at full scale."""
 ROUND = Target("train_loss", 1.0, "a round number; nothing was searched at this scale")
@@ -52,9 +53,9 @@ def published(metric: str, percent: float, method: str) -> Target:
 
 
 def on_cifar10(
-    name: str, summary: str, network: Callable[[], nn.Module], images: int, epochs: int, full: Target
+    name: str, summary: str, network: Callable[[], nn.Module], small: tuple[int, int], epochs: int, target: Target
 ) -> Problem:
-    """One network at both scales; `images` and `epochs` are those of the small one."""
+    """One network at both scales: `small` has the images and epochs of one, `epochs` and `target` are the other's."""
 
     def sized(train: int | None, epochs: int, target: Target, size: str) -> Problem:
         return classification(
@@ -77,8 +78,8 @@ def on_cifar10(
 
     return scaled(
         {
-            "small": sized(images, epochs, ROUND, f"{images:,} images, {epochs} epochs"),
-            "full": sized(None, EPOCHS, full, f"{TRAIN:,} images, {EPOCHS} epochs"),
+            "small": sized(*small, ROUND, "{:,} images, {} epochs".format(*small)),
+            "full": sized(None, epochs, target, f"{TRAIN:,} images, {epochs} epochs"),
         }
     )
 
@@ -88,30 +89,30 @@ CNN = on_cifar10(
     "cifar10-cnn",
     "the CurveBall paper's basic CNN (3 convolutions, 2 dense layers)",
     partial(basic_cnn, batch_norm=False),
-    *(2_000, 10, published("train", 18.9, SGD)),
+    *((2_000, 10), 100, published("train", 18.9, SGD)),
 )
 CNN_BN = on_cifar10(
     "cifar10-cnn-bn",
     "the CurveBall paper's basic CNN with batch norm",
     partial(basic_cnn, batch_norm=True),
-    *(2_000, 10, published("train", 10.0, SGD)),
+    *((2_000, 10), 40, published("train", 10.0, SGD)),
 )
 RESNET18 = on_cifar10(
     "cifar10-resnet18",
     "ResNet-18 without its last pooling",
     resnet18,
-    *(1_000, 5, published("train", 2.1, SGD)),
+    *((1_000, 10), 120, published("train", 2.1, SGD)),
 )
 RESNET18_DROPOUT = on_cifar10(
     "cifar10-resnet18-dropout",
     "ResNet-18 without its last pooling, dropout 0.3",
     partial(resnet18, dropout=0.3),
-    *(1_000, 5, published("validation", 13.5, "CurveBall's validation error")),
+    *((1_000, 10), 120, published("validation", 13.5, "CurveBall's validation error")),
 )
 RESNET18_SLIM = on_cifar10(
     "cifar10-resnet18-slim",
     "ResNet-18 of a quarter of the width",
     partial(resnet18, width=16),
-    *(2_000, 10, Target("train_error", 0.1, "a round number; the paper has no such network")),
+    *((2_000, 10), 120, Target("train_error", 0.1, "a round number; the paper has no such network")),
 )
 PROBLEMS = CNN, CNN_BN, RESNET18, RESNET18_DROPOUT, RESNET18_SLIM

@@ -33,8 +33,9 @@ NOTES = (
     "Validation images are CIFAR-10's test images, and ImageNet's validation images, as in the paper.",
     "SGD and Adam run with three learning rates each; the one with the lowest train error at the end is shown. "
     "CurveBall runs once, with λ from 1 (10 without batch norm) as in the authors' program; its default sets nothing.",
-    "The paper's number of epochs, schedule of learning rates and number of runs are not repeated here: learning rates "
-    "are constant. The networks' layers follow the authors' program as recalled.",
+    "The networks' layers, and the epochs at full scale, follow the authors' program as recalled. Its schedule of "
+    "learning rates and its whitening of CIFAR-10 are not repeated here: learning rates are constant, colours are "
+    "normalised.",
     "The paper's ImageNet-100 is a hundred of ImageNet's classes; which ones is not known here.",
 )
 

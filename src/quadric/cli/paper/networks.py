@@ -10,7 +10,7 @@ import typer
 
 from quadric.bench.paper.networks import DEFAULT, NETWORKS, names
 from quadric.cli.compare import Comparison, chosen
-from quadric.cli.options import Scale, chosen_names
+from quadric.cli.options import WORKERS, Scale, check_workers, chosen_names
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,7 @@ def command(part: Part, summary: str) -> Callable[..., None]:
         ] = None,
         device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
         threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+        workers: Annotated[int, typer.Option(min=1, help=WORKERS)] = 1,
     ) -> None:
         import torch
 
@@ -49,7 +50,8 @@ def command(part: Part, summary: str) -> Callable[..., None]:
             comparisons[network] = Comparison(
                 task, entries, out / network, epochs or task.epochs, None, range(seeds), data_dir
             )
-        carry_out(part, out, comparisons, place, overwrite, mix)
+        check_workers(workers, place, threads)
+        carry_out(part, out, comparisons, place, workers, overwrite, mix)
 
     run.__doc__ = f"""{summary}
 
@@ -72,6 +74,7 @@ def carry_out(
     out: Path,
     comparisons: dict[str, Comparison],
     place: torch.device,
+    workers: int,
     overwrite: bool,
     mix: bool,
 ) -> None:
@@ -92,7 +95,7 @@ def carry_out(
     for network, each in comparisons.items():
         if not interrupted:
             console().print(f"{NETWORKS[network]}: {network}", highlight=False)
-            interrupted = each.train(place, 1, overwrite, not overwrite, mix)
+            interrupted = each.train(place, workers, overwrite, not overwrite, mix)
         if (each.out / RECORDS).exists() and any(run.evaluations for run in read(each.out / RECORDS).runs):
             records[network] = write_report(each.out)[0]
     if not records:
