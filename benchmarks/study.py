@@ -1,14 +1,15 @@
 """The study: tuned and untuned methods on every problem, by `quadric tune` and `quadric compare`, in parts that resume.
 
 make study                                                       # all of it, then docs/study.md
-python benchmarks/study.py --seconds 10 --trials 4 --workers 2   # cut to the time at hand; says how long it will take
+python benchmarks/study.py --seconds 10 --workers 2              # cut to the time at hand; says how long it will take
 python benchmarks/study.py --problems digits-mlp --methods momentum,kfac --out runs/short
 
 For each problem: a search for every tuned method, all with as many trials in spaces of the same size (two numbers, one
 over four decades; damping is one of them) that the trials fill evenly, judged by the train loss after as many seconds.
-The first-order method that came lowest is run again with five fresh seeds, and the median of what it reaches in three
+The first-order method that came lowest is run again with fresh seeds, and the median of what it reaches in three
 quarters of that time is the target. Then all methods, the tuned ones and those that run as they are, with every seed. A
-method whose trials all diverged is left out of the comparison.
+method whose trials all diverged is left out of the comparison. Small problems get a share of --seconds, larger ones a
+multiple: to their end the first-order methods should be at work on the loss, and the slowest steps still be many.
 
 Each part is one command, which is printed, and keeps its own records below --out. What is recorded is not run again:
 after Ctrl-C or a kill the same command goes on. `study_page.py` makes the page.
@@ -38,20 +39,29 @@ from quadric.bench.rates import FIRST_ORDER
 from quadric.bench.search import records as searches
 from quadric.core.records import FILE_NAME
 
-PROBLEMS = ("mnist-mlp", "mnist-autoencoder", "cifar10-cnn-bn", "vanishing-tanh", "fashion-mnist-cnn", "digits-mlp")
+PROBLEMS = {
+    "mnist-mlp": 1.0,
+    "mnist-autoencoder": 1.2,
+    "cifar10-cnn-bn": 1.5,
+    "vanishing-tanh": 0.2,
+    "fashion-mnist-cnn": 1.5,
+    "digits-mlp": 0.1,
+}
+"""How long the runs on each are, in the unit of --seconds."""
 TUNED = {
-    "momentum": "lr=log:1e-4:1,momentum=0.5:0.99",
+    "momentum": "lr=log:1e-3:10,momentum=0.8:0.98",
     "adamw": "lr=log:1e-5:1e-1,eps=log:1e-8:1e-4",
     "soap": "lr=log:1e-5:1e-1,eps=log:1e-8:1e-4",
-    "curveball": "damping=log:1e-3:10,lr=log:0.1:1",
-    "kfac": "damping=log:1e-4:1,lr=log:0.1:1",
-    "newton": "damping=log:1e-4:1,correction=log:1e-6:1e-2,curvature=fisher,structure=kronecker",
+    "curveball": "damping=log:1e-3:10,lr=log:0.5:2",
+    "kfac": "damping=log:1e-5:1e-1,lr=log:0.5:2",
+    "newton": "damping=log:1e-5:1e-1,correction=log:1e-4:1,curvature=fisher,structure=kronecker",
 }
+"""The spaces; the usual setting of each method is in the middle of its own."""
 SELF_TUNING = ("curveball", "kfac")
 """What also runs as it is, and searches nothing."""
-TARGET_SEEDS, FIRST_TARGET_SEED, TARGET_AT = 5, 2001, 0.75
-OVERHEAD = 1.2
-"""Evaluations, as a factor of training."""
+TARGET_SEEDS, FIRST_TARGET_SEED, TARGET_AT = 6, 2001, 0.75
+OVERHEAD = 2.0
+"""Training and evaluations, as a multiple of training."""
 START = 10.0
 """Seconds that a part takes beside its runs: the start, tries of the ends of a space, the report."""
 PROGRAM = "from quadric.cli.app import main; main()"
@@ -72,10 +82,15 @@ class Study:
     @property
     def minutes(self) -> float:
         """About how long it takes: runs one after the other in each worker, and the starts of the parts."""
+        seconds = sum(map(self.length, self.problems))
         searches = math.ceil(len(self.methods) / self.workers)
         rounds, target = (math.ceil(seeds / self.workers) for seeds in (self.seeds, TARGET_SEEDS))
         runs = self.trials * searches + TARGET_AT * target + len(self.entries) * rounds
-        return len(self.problems) * (OVERHEAD * runs * self.seconds + START * (searches + 2)) / 60
+        return (OVERHEAD * runs * seconds + START * (searches + 2) * len(self.problems)) / 60
+
+    def length(self, problem: str) -> float:
+        """Seconds of training of a run on a problem."""
+        return PROBLEMS.get(problem, 1.0) * self.seconds
 
     @property
     def entries(self) -> list[str]:
@@ -94,15 +109,15 @@ class Study:
             "--trials",
             str(self.trials),
             "--seconds",
-            f"{self.seconds:g}",
+            f"{self.length(problem):g}",
             "--threads",
             "1",
         ]
         return [*words, "--out", str(self.out / problem / "tune" / method)]
 
-    def comparing(self, problem: str, part: str, names: Sequence[str], seconds: float, seeds: int) -> list[str]:
-        """A comparison with the settings that were found."""
-        folder = self.out / problem
+    def comparing(self, problem: str, part: str, names: Sequence[str], share: float, seeds: int) -> list[str]:
+        """A comparison with the settings that were found, for a share of the problem's seconds."""
+        folder, seconds = self.out / problem, share * self.length(problem)
         words = ["compare", "--problem", problem, "--optimizers", ",".join(names), "--searches", str(folder / "tune")]
         words += ["--seconds", f"{seconds:g}", "--seeds", str(seeds), "--workers", str(min(self.workers, seeds))]
         return [*words, "--threads", "1", "--resume", "--out", str(folder / part)]
@@ -130,8 +145,8 @@ class Study:
         found = {name: lowest(folder / "tune" / name) for name in self.methods}
         best = min((name for name in self.methods if name in FIRST_ORDER), key=found.__getitem__)
         names = [name for name in self.entries if name in SELF_TUNING or found[name.partition("@")[0]] < math.inf]
-        target = self.comparing(problem, "target", [best], TARGET_AT * self.seconds, TARGET_SEEDS)
-        final = self.comparing(problem, "compare", names, self.seconds, self.seeds)
+        target = self.comparing(problem, "target", [best], TARGET_AT, TARGET_SEEDS)
+        final = self.comparing(problem, "compare", names, 1.0, self.seeds)
         for part, command, runs in (
             ("target", [*target, "--first-seed", str(FIRST_TARGET_SEED)], TARGET_SEEDS),
             ("compare", [*final, "--target-from", str(folder / "target")], self.seeds * len(names)),
@@ -200,8 +215,8 @@ def parse(arguments: Sequence[str] | None = None) -> Study:
     parser.add_argument("--problems", default=",".join(PROBLEMS), help="with commas between them")
     parser.add_argument("--methods", default=",".join(TUNED), help="with commas; a first-order one among them")
     parser.add_argument("--trials", type=int, default=6, help="of each search")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of training, for each trial and each run")
-    parser.add_argument("--seeds", type=int, default=5, help="of the comparisons")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of training, the unit of each trial and each run")
+    parser.add_argument("--seeds", type=int, default=6, help="of the comparisons")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder for the records and reports")
     options = parser.parse_args(arguments)

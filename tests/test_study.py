@@ -14,7 +14,7 @@ from quadric.bench.search.records import LAYOUT, Trial
 from quadric.bench.search.space import Range, parse
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SHORT = ("--problems", "digits-mlp", "--methods", "momentum,kfac", "--trials", "2", "--seconds", "0.3", "--seeds", "1")
+SHORT = ("--problems", "digits-mlp", "--methods", "momentum,kfac", "--trials", "2", "--seconds", "3", "--seeds", "1")
 
 
 def run(name, *arguments, check=True):
@@ -84,7 +84,7 @@ def test_a_method_whose_trials_all_diverged_is_left_out_of_the_comparison(study,
     monkeypatch.setattr(study[0], "ended", lambda folder: 0)
     with pytest.raises(SystemExit, match=r"The part .*target failed"):
         study[1].carry_out()
-    monkeypatch.setattr(study[0], "ended", lambda folder: 5 if folder.name == "target" else 0)
+    monkeypatch.setattr(study[0], "ended", lambda folder: 6 if folder.name == "target" else 0)
     with pytest.raises(SystemExit, match=r"The part .*compare failed"):
         study[1].carry_out()
     assert [command[4] for command in study[2]] == ["momentum", "kfac,momentum"]
@@ -101,7 +101,8 @@ def test_two_studies_do_not_write_to_one_place(study):
 
 def test_the_minutes_of_a_study(study):
     module, chosen, _ = study
-    runs = 2 + 0.75 * 3 + 3  # two searches at once, three rounds of five seeds, a round of one
+    runs = 2 + 0.75 * 3 + 3  # two searches at once, three rounds of six seeds, a round of one
+    assert chosen.length("digits-mlp") == pytest.approx(0.3)
     assert chosen.minutes == pytest.approx((module.OVERHEAD * runs * 0.3 + 3 * module.START) / 60)
 
 

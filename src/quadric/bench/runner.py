@@ -26,8 +26,9 @@ from quadric.problems.problem import Draw
 
 QUANTITIES = ("damping", "momentum", "step_size", "predicted_reduction", "actual_reduction", "products")
 WARM_UP_STEPS = 2
-DENSE_LOOKS = 32
+DENSE_LOOKS = 8
 """A run in seconds has any number of steps: after so many looks they are a share of the steps before them apart."""
+LinAlgError: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # exported in silence
 Track = Literal["self-tuning", "tuned"]
 """Whether a method runs as it is on every problem, or with a setting that was searched for on this one."""
 
@@ -105,7 +106,7 @@ class Training:
             while True:
                 try:
                     loss = self.step(batches)
-                except ConvergenceError as error:
+                except (ConvergenceError, LinAlgError) as error:
                     return "diverged", f"step {self.steps + 1}: {error}"
                 if loss is None:
                     break

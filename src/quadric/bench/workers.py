@@ -21,10 +21,11 @@ from quadric.problems import Target
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker has to know: the problem by its label with its target, what is compared, and how long."""
+    """What a worker has to know: the problem by its label, its target and looks, what is compared, and how long."""
 
     problem: str
     target: Target
+    evaluate_every: int
     entries: list[Entry]
     epochs: int | None
     data_dir: Path | None
@@ -86,7 +87,8 @@ def serve(work: Work, connection: Connection) -> None:
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     try:
-        problem = replace(problems.labelled(work.problem), target=work.target)
+        problem = problems.labelled(work.problem)
+        problem = replace(problem, target=work.target, evaluate_every=work.evaluate_every)
         draw = problem.open(work.data_dir, cpu)
         warm_up(problem, work.entries, draw, cpu)
         while (each := connection.recv()) is not None:

@@ -100,7 +100,7 @@ def compare(
     check_workers(workers, place, threads)
     comparisons = [
         Comparison(
-            task,
+            replace(task, evaluate_every=1) if seconds else task,
             entries,
             out if len(tasks) == 1 else out / task.name,
             epochs or (None if seconds else task.epochs),
@@ -175,7 +175,10 @@ class Comparison:
         todo = rounds(self.entries, seeds, record.over if record else ())
         with console().status("warming up"):
             took = warm_up(self.problem, self.entries if todo else (), draw, place)
-        work = Work(self.problem.label, self.problem.target, self.entries, self.epochs, self.data_dir, self.seconds)
+        task = self.problem
+        work = Work(
+            task.label, task.target, task.evaluate_every, self.entries, self.epochs, self.data_dir, self.seconds
+        )
         here = partial(run_round, self.problem, draw=draw, epochs=self.epochs, device=place, seconds=self.seconds)
         events = share(work, todo, workers) if workers > 1 else (e for each in todo for e in here(each))
         if record is None:

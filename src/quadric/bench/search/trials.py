@@ -15,7 +15,7 @@ import torch
 
 from quadric.bench.evaluation import metrics
 from quadric.bench.records import End, Evaluation
-from quadric.bench.runner import WARM_UP_STEPS, Entry, Training, run
+from quadric.bench.runner import WARM_UP_STEPS, Entry, LinAlgError, Training, run
 from quadric.bench.search.folds import FIRST_SEED, Judging, held_out, size
 from quadric.core.errors import ConvergenceError, StepRejected
 from quadric.problems import Instance, Problem, Target
@@ -25,7 +25,6 @@ Metric = Literal["loss", "error"]
 Status = Literal["finished", "pruned", "diverged"]
 Look = Callable[[int, float], bool]
 """Takes the step and the metric there, within the first run of a setting; whether to give the setting up."""
-LinAlgError: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # exported in silence
 ENDLESS = Target("train_loss", -math.inf, "none: a search trains to the end")
 
 
