@@ -9,7 +9,8 @@ over four decades; damping is one of them) that the trials fill evenly, judged b
 The first-order method that came lowest is run again with fresh seeds, and the median of what it reaches in three
 quarters of that time is the target. Then all methods, the tuned ones and those that run as they are, with every seed. A
 method whose trials all diverged is left out of the comparison. Small problems get a share of --seconds, larger ones a
-multiple: to their end the first-order methods should be at work on the loss, and the slowest steps still be many.
+multiple: to their end the first-order methods should be at work on the loss, and the slowest steps still be many. On
+two problems λ and α run over a grid by themselves.
 
 Each part is one command, which is printed, and keeps its own records below --out. What is recorded is not run again:
 after Ctrl-C or a kill the same command goes on. `study_page.py` makes the page.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import math
 import os
 import shlex
@@ -35,9 +37,10 @@ import torch
 
 from quadric import problems
 from quadric.bench import records
+from quadric.bench.continuation import differences
 from quadric.bench.rates import FIRST_ORDER
 from quadric.bench.search import records as searches
-from quadric.core.records import FILE_NAME
+from quadric.core.records import FILE_NAME, write_atomically
 
 PROBLEMS = {
     "mnist-mlp": 1.0,
@@ -57,6 +60,17 @@ TUNED = {
     "newton": "damping=log:1e-5:1e-1,correction=log:1e-4:1,curvature=fisher,structure=kronecker",
 }
 """The spaces; the usual setting of each method is in the middle of its own."""
+ALONE = {
+    "curveball": ("curveball", "damping=log:1e-3:100"),
+    "kfac": ("kfac", "damping=log:1e-6:1"),
+    "newton": ("newton", "damping=log:1e-6:1,curvature=fisher,structure=kronecker,adapt=false"),
+    "newton-correction": (
+        "newton",
+        "correction=log:1e-3:100,damping=0.01,curvature=fisher,structure=kronecker,adapt=false",
+    ),
+}
+"""λ or α over a grid by itself, all else as it comes; Newton keeps both as they are."""
+ALONE_ON, POINTS = ("mnist-mlp", "vanishing-tanh"), 7
 SELF_TUNING = ("curveball", "kfac")
 """What also runs as it is, and searches nothing."""
 TARGET_SEEDS, FIRST_TARGET_SEED, TARGET_AT = 6, 2001, 0.75
@@ -86,7 +100,9 @@ class Study:
         searches = math.ceil(len(self.methods) / self.workers)
         rounds, target = (math.ceil(seeds / self.workers) for seeds in (self.seeds, TARGET_SEEDS))
         runs = self.trials * searches + TARGET_AT * target + len(self.entries) * rounds
-        return (OVERHEAD * runs * seconds + START * (searches + 2) * len(self.problems)) / 60
+        grids = [self.length(problem) for problem in self.problems if problem in ALONE_ON]
+        alone = POINTS * math.ceil(len(self.alone) / self.workers) * sum(grids)
+        return (OVERHEAD * (runs * seconds + alone) + START * (searches + 2) * len(self.problems)) / 60
 
     def length(self, problem: str) -> float:
         """Seconds of training of a run on a problem."""
@@ -98,22 +114,28 @@ class Study:
         tuned = [name if name in FIRST_ORDER else f"{name}@tuned" for name in self.methods]
         return [*(name for name in SELF_TUNING if name in self.methods), *tuned]
 
-    def tuning(self, problem: str, method: str) -> list[str]:
-        """The search for one method's settings."""
-        words = ["tune", "--problem", problem, "--optimizer", method, "--space", TUNED[method], "--holdout", "0"]
-        words += [
-            "--search",
-            "halton",
+    @property
+    def alone(self) -> list[str]:
+        """The grids of the methods that take part."""
+        return [name for name, (method, _) in ALONE.items() if method in self.methods]
+
+    def tuning(self, problem: str, method: str, space: str, out: Path) -> list[str]:
+        """A search, but for how settings are chosen."""
+        words = [
+            "tune",
+            "--problem",
+            problem,
+            "--optimizer",
+            method,
+            "--space",
+            space,
+            "--holdout",
+            "0",
             "--seeds",
             "1",
-            "--trials",
-            str(self.trials),
-            "--seconds",
-            f"{self.length(problem):g}",
-            "--threads",
-            "1",
         ]
-        return [*words, "--out", str(self.out / problem / "tune" / method)]
+        words += ["--seconds", f"{self.length(problem):g}", "--threads", "1", "--out", str(out)]
+        return words
 
     def comparing(self, problem: str, part: str, names: Sequence[str], share: float, seeds: int) -> list[str]:
         """A comparison with the settings that were found, for a share of the problem's seconds."""
@@ -123,21 +145,37 @@ class Study:
         return [*words, "--threads", "1", "--resume", "--out", str(folder / part)]
 
     def carry_out(self) -> None:
-        """Run what is missing, problem by problem. Raises SystemExit where a part fails."""
+        """Run what is missing, problem by problem. Raises SystemExit where a part fails, or another study is there."""
         lock = locked(self.out)
+        self.settle()
         for problem in self.problems:
             self.search(problem, lock)
             self.compare(problem, lock)
 
+    def settle(self) -> None:
+        """Note what every part of the study shares, or check it: parts of other lengths are another study's."""
+        path = self.out / "study.json"
+        asked = {"seconds": self.seconds, "trials": self.trials, "methods": ", ".join(self.methods)}
+        differs = differences(json.loads(path.read_text()), asked) if path.exists() else ""
+        if differs:
+            raise SystemExit(f"{self.out} holds another study: {differs}. Name another --out.")
+        write_atomically(path, json.dumps(asked).encode())
+
     def search(self, problem: str, lock: IO[str]) -> None:
         """The searches on a problem. Whether one is done its record says: it fails, too, where every trial diverged."""
+        even, grid = ["--search", "halton", "--trials", str(self.trials)], ["--search", "grid", "--points", str(POINTS)]
+        folder = self.out / problem
+        parts = {folder / "tune" / name: (name, TUNED[name], even, self.trials) for name in self.methods}
+        if problem in ALONE_ON:
+            parts |= {folder / "alone" / name: (*ALONE[name], grid, POINTS) for name in self.alone}
 
-        def missing() -> list[str]:
-            return [name for name in self.methods if tried(self.out / problem / "tune" / name) < self.trials]
+        def missing() -> list[Path]:
+            return [out for out, (*_, count) in parts.items() if tried(out) < count]
 
-        together([self.tuning(problem, name) for name in missing()], self.workers, lock)
+        commands = [[*self.tuning(problem, *parts[out][:2], out), *parts[out][2]] for out in missing()]
+        together(commands, self.workers, lock)
         if missing():
-            raise SystemExit(f"The search of {', '.join(missing())} on {problem} failed.")
+            raise SystemExit(f"These searches failed: {', '.join(map(str, missing()))}.")
 
     def compare(self, problem: str, lock: IO[str]) -> None:
         """The re-runs that set the target, then the comparison."""

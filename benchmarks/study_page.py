@@ -37,6 +37,10 @@ KEPT = RESULTS / "study"
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES_IN = "study"
 COLUMNS = 4
+SEARCHES = ("tune", "alone")
+"""Where a problem's searches are: those of the tuned methods, and λ and α by themselves."""
+NEAR = 1.1
+"""Up to so many times the lowest loss, a setting is said to do about as well."""
 
 
 def main() -> None:
@@ -55,7 +59,8 @@ def take_over(runs: Path, kept: Path) -> None:
     """Copy the records of every problem whose comparison has begun, in the place of those kept of it."""
     for folder in sorted(each.parent.parent for each in runs.glob(f"*/compare/{FILE_NAME}")):
         shutil.rmtree(kept / folder.name, ignore_errors=True)
-        for path in (folder / "target", folder / "compare", *(folder / "tune").iterdir()):
+        searches = [path.parent for part in SEARCHES for path in (folder / part).glob(f"*/{FILE_NAME}")]
+        for path in (folder / "target", folder / "compare", *searches):
             target = kept / path.relative_to(runs) / FILE_NAME
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path / FILE_NAME, target)
@@ -71,10 +76,13 @@ def write_page(kept: Path, docs: Path) -> None:
     pictures.mkdir(parents=True)
     parts = [top(list(comparisons.values()))]
     for name, record in comparisons.items():
-        found = [searches.read(path) for path in sorted((kept / name / "tune").glob(f"*/{FILE_NAME}"))]
+        tuned, alone = ([searches.read(p) for p in sorted((kept / name / s).glob(f"*/{FILE_NAME}"))] for s in SEARCHES)
         (pictures / f"{name}.png").write_bytes(draw(record, PICTURES["train_loss"]) or b"")
-        (pictures / f"{name}-sensitivity.png").write_bytes(sensitivities(name, found))
-        parts.append(section(name, record, found))
+        (pictures / f"{name}-sensitivity.png").write_bytes(sensitivities(name, tuned))
+        parts.append(section(name, record, tuned))
+        if alone:
+            (pictures / f"{name}-alone.png").write_bytes(sensitivities(name, alone))
+            parts.append(by_itself(name, alone))
     if len(comparisons) > 1:
         together = list(comparisons.values())
         profiles = [profile.profile(together, measure) for measure in MEASURES]
@@ -127,9 +135,11 @@ def first_order(entry: dict[str, object]) -> bool:
 
 def judged(own: list[float], rival: str, other: list[float]) -> Cell:
     """Won, lost or undecided, and the factor."""
-    found = duel(own, rival, other)
     if not own or not other:
         return Cell("–")
+    found = duel(own, rival, other)
+    if math.inf == median(own) == median(other):
+        return Cell("undecided", "both missed")
     what = "won" if found.won else "lost" if found.lost else "undecided"
     return Cell(what, ratio(found.factor) if found.factor else "missed")
 
@@ -140,7 +150,7 @@ def section(name: str, record: Record, found: list[Found]) -> str:
     verdict = "\n".join(f"- {line}" for line in table.verdict.splitlines())
     facts = "; ".join(f"{key}: {value}" for key, value in problem["facts"].items())
     seeds, run = table.parts[0], length(record.header.epochs, record.header.seconds)
-    mixed = "".join(f"\n{sentence}\n" for sentence in mixtures(record))
+    mixed = "".join(f"\n{sentence}\n" for sentence in mixtures(record.environments))
     return f"""## {name}
 
 {problem["summary"]}. {facts}. Batches of {problem["batch_size"]}; runs of {run}.
@@ -173,6 +183,30 @@ def searches_table(found: list[Found]) -> ResultTable:
         for each in found
     ]
     return ResultTable("", ["method", "space", "trials", "best", "its train loss"], rows, [])
+
+
+def by_itself(name: str, found: list[Found]) -> str:
+    """λ and α over their grids."""
+    rows = []
+    for each in found:
+        (dimension,) = searched(each)
+        best = each.finished[0]
+        near = [trial.hyper[dimension.name] for trial in each.finished if trial.value <= NEAR * best.value]
+        rows.append(
+            [
+                Cell(each.header["search"]["optimiser"]),
+                Cell(each.header["search"]["space"].replace("|", " or ")),
+                Cell(plain(best.hyper[dimension.name]), plain(best.value)),
+                Cell(f"{plain(min(near))} to {plain(max(near))}"),
+                Cell(plain(each.finished[-1].value), lost(each)),
+            ]
+        )
+    columns = ["method", "grid", "best, its train loss", f"within {NEAR - 1:.0%} of it", "highest train loss"]
+    return f"""How much λ (damping) and α (correction) matter by themselves on {name}, one seed:
+
+{markdown(ResultTable("", columns, rows, []))}
+![Train loss against λ and α]({PICTURES_IN}/{name}-alone.png)
+"""
 
 
 def lost(found: Found) -> str:

@@ -1,5 +1,6 @@
 """benchmarks/study.py: what it runs, that it goes on where it was, and that its page comes of the records."""
 
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -74,7 +75,7 @@ def test_every_method_has_as_many_trials_in_as_large_a_space(study):
 
 
 def test_a_search_that_left_no_record_has_failed(study):
-    with pytest.raises(SystemExit, match="The search of momentum, kfac on digits-mlp failed"):
+    with pytest.raises(SystemExit, match=r"These searches failed: .*digits-mlp/tune/momentum, .*digits-mlp/tune/kfac"):
         study[1].carry_out()
     assert [(command[0], command[4]) for command in study[2]] == [("tune", "momentum"), ("tune", "kfac")]
 
@@ -88,6 +89,16 @@ def test_a_method_whose_trials_all_diverged_is_left_out_of_the_comparison(study,
     with pytest.raises(SystemExit, match=r"The part .*compare failed"):
         study[1].carry_out()
     assert [command[4] for command in study[2]] == ["momentum", "kfac,momentum"]
+
+
+def test_parts_of_another_length_are_another_studys(study):
+    chosen = study[1]
+    chosen.out.mkdir(parents=True)
+    chosen.settle()
+    chosen.settle()
+    longer = dataclasses.replace(chosen, seconds=30.0, trials=3)
+    with pytest.raises(SystemExit, match=r"another study: seconds was 3\.0 and is 30\.0; trials was 2 and is 3"):
+        longer.settle()
 
 
 def test_two_studies_do_not_write_to_one_place(study):
@@ -104,6 +115,18 @@ def test_the_minutes_of_a_study(study):
     runs = 2 + 0.75 * 3 + 3  # two searches at once, three rounds of six seeds, a round of one
     assert chosen.length("digits-mlp") == pytest.approx(0.3)
     assert chosen.minutes == pytest.approx((module.OVERHEAD * runs * 0.3 + 3 * module.START) / 60)
+
+
+@pytest.mark.slow
+def test_damping_by_itself_is_on_the_page(tmp_path):
+    out, docs = tmp_path / "study", tmp_path / "docs"
+    docs.mkdir()
+    run("study", "--problems", "vanishing-tanh", "--methods", "momentum,kfac", *SHORT[4:], "--out", out)
+    run("study_page", out, "--records", tmp_path / "kept", "--docs", docs)
+    page = (docs / "study.md").read_text()
+    assert "by themselves on vanishing-tanh" in page
+    assert "| kfac | damping=log:1e-6:1 |" in page
+    assert (docs / "study" / "vanishing-tanh-alone.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

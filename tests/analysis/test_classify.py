@@ -1,8 +1,6 @@
 """Kinds of critical points: those known in closed form, small and large, and a network before and after training."""
 
 import math
-import sys
-from functools import partial
 
 import pytest
 import torch
@@ -186,12 +184,31 @@ def test_large_points(name):
         assert got.direction is None or kind == "maximum"
 
 
-def test_an_eigensolver_that_does_not_converge_is_told(monkeypatch):
-    monkeypatch.setattr(sys.modules["quadric.analysis.classify"], "eigsh", partial(quadric.eigsh, max_products=20))
-    got = classify(large(torch.linspace(-1, 1, 3000)))
+def test_an_eigensolver_that_does_not_converge_is_told():
+    with pytest.warns(quadric.NotConverged, match="products ran out"):
+        got = classify(large(torch.linspace(-1, 1, 3000)), max_products=20)
     assert not got.converged
     assert "The eigensolver did not converge, which the errors include: products ran out" in got.summary()
     assert float(got.errors.max()) > 1e-3
+
+
+def test_what_was_not_ruled_out_is_not_claimed():
+    with pytest.warns(quadric.NotConverged):
+        got = classify(large(torch.linspace(0, 1, 2500) ** 3), max_products=40)
+    assert got.kind == "degenerate"
+    assert "how far others may lie beyond them is not known" in got.evidence
+    assert "none that is negative was found, which does not rule one out" in got.evidence
+    assert "98 %" not in got.evidence
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_one_fixed_draw_of_dropout_is_said(training):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)).double().train(training)
+    data = torch.randn(8, 3, dtype=F64), torch.arange(8) % 2
+    assert (
+        "of one fixed draw, that of seed 0" in classify(Objective(model, nn.CrossEntropyLoss()), data).evidence
+    ) == (training)
 
 
 class Regularised(nn.Module):

@@ -81,12 +81,12 @@ def test_other_code_data_or_hardware_is_refused_with_what_differs(name):
     record = gathered(top(), [])
     words = rf"recorded elsewhere: {name} was {MACHINE[name]} and is other\. .* add --mix, and the report will say so"
     with pytest.raises(ValueError, match=words):
-        check_alike(HERE, record, MACHINE | {name: "other"})
-    check_alike(HERE, record, MACHINE | {"date": "Tuesday"})
+        check_alike(HERE, record.environments, MACHINE | {name: "other"})
+    check_alike(HERE, record.environments, MACHINE | {"date": "Tuesday"})
 
 
 def test_it_is_the_last_environment_that_counts_and_every_change_is_told():
     moved = MACHINE | {"date": "Tuesday", "processor": "fast"}
     record = gathered(top(), [Resumed([0], MACHINE | {"date": "Sunday"}), Resumed([0], moved)])
-    check_alike(HERE, record, moved)
-    assert mixtures(record) == ["Mixed: from Tuesday on, processor was slow and is fast."]
+    check_alike(HERE, record.environments, moved)
+    assert mixtures(record.environments) == ["Mixed: from Tuesday on, processor was slow and is fast."]

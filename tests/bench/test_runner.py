@@ -55,6 +55,22 @@ def test_a_run_in_seconds_ends_by_its_own_clock_and_is_looked_at_less_and_less(m
     assert (both[-1].steps, both[-1].reason) == (12, "all epochs done")
 
 
+def test_a_factorisation_that_fails_ends_the_run_and_no_other(monkeypatch):
+    problem, draw = digits()
+    step = runner.Training.step
+
+    def failing(self, batches):
+        if self.name == "adam" and self.steps == 3:
+            raise torch.linalg.LinAlgError("no convergence")
+        return step(self, batches)
+
+    monkeypatch.setattr(runner.Training, "step", failing)
+    events = list(run(problem, [Entry("adam"), Entry("sgd")], draw, epochs=1, seeds=[0], device=CPU))
+    ends = {event.optimizer: event for event in events if isinstance(event, runner.End)}
+    assert (ends["adam"].status, ends["adam"].reason) == ("diverged", "step 4: no convergence")
+    assert ends["sgd"].status == "finished"
+
+
 def test_a_run_does_not_depend_on_what_it_is_compared_with():
     def with_dropout(draw):
         def drawn(seed):

@@ -111,7 +111,7 @@ def test_a_named_problem_at_a_checkpoint_gives_what_the_library_gives(quadric, t
     found = result(tmp_path / "look", "hessian-top", Eigenpairs)
     assert torch.equal(found.eigenvalues, expected.eigenvalues)
     sharp = result(tmp_path / "look", "hessian-sharpness", library.analysis.Sharpness)
-    assert sharp == library.sharpness(hessian, lr=0.5)
+    assert sharp == library.sharpness(hessian, lr=0.5, tol=1e-4)
     plane = result(tmp_path / "look", "hessian-plane-eigenvectors", SlicePlane)
     lengths = plane.slice.directions.norm(dim=0)
     torch.testing.assert_close(plane.curvatures / lengths.double() ** 2, found.eigenvalues, rtol=1e-3, atol=0)
@@ -294,6 +294,29 @@ def test_data_that_changed_meanwhile_are_noticed(quadric, code, monkeypatch):
     assert status == 1
     assert "examples when this inspection began, and is" in error
     assert "model code or data have changed. Name another directory, or add --overwrite." in error
+    status, _, error = quadric(*arguments, 2)  # all parts are there
+    assert status == 1
+    assert "model code or data have changed" in error
+    monkeypatch.setattr(code.Doubling, "scale", 1.0)
+    monkeypatch.setattr(code.Doubling, "__iter__", lambda self: iter([(code.x[:29], code.y[:29])]))
+    assert "is 0." in quadric(*arguments, 2)[2]
+
+
+def test_a_plane_goes_with_the_eigenvectors_it_lies_along(quadric, code):
+    base = ("inspect", *BASE, "--curvature", "ggn", "--slices", "--points", 3, "--out", "look")
+
+    def shape():
+        return result("look", "ggn-plane-eigenvectors", SlicePlane).slice.losses.shape
+
+    assert quadric(*base, "--top", 1)[0] == 0
+    assert shape() == (3,)
+    assert quadric(*base, "--top", 5)[0] == 0
+    found = [Path(path).name for path in sorted(Path("look/results").glob("ggn-plane-eigenvectors*"))]
+    assert quadric(*base, "--top", 5, "--tol", 1e-8)[0] == 0
+    names = [line["part"] for line in lines("look") if line["kind"] == "finding"]
+    assert names.count("ggn-plane-eigenvectors") == names.count("ggn-top") == 3
+    assert names.count("ggn-plane-random") == 1
+    assert any("directions2" in name for name in found)
 
 
 def test_report_redraws_an_inspection(quadric, code):

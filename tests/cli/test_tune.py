@@ -53,6 +53,25 @@ def test_search_report_and_more_trials(tune, quadric, tmp_path):
     assert len(lines(tmp_path / "out")) == 2
 
 
+def test_a_search_is_not_mixed_without_saying_so(tune, tmp_path):
+    options = "--epochs", 1, "--holdout", 0.2, "--seeds", 1
+    assert tune(*options, "--trials", 1)[0] == 0
+    path = tmp_path / "out" / "records.jsonl"
+    path.write_text(path.read_text().replace('"threads": "1"', '"threads": "5"', 1))
+    before = path.read_text()
+    status, _, error = tune(*options, "--trials", 2)
+    assert status == 1
+    assert "threads was 5 and is 1" in error
+    assert "add --mix" in error
+    assert path.read_text() == before
+    status, output, _ = tune(*options, "--trials", 2, "--mix")
+    assert status == 0
+    assert "Mixed: from" in output
+    assert "threads was 5 and is 1" in output
+    assert tune(*options, "--trials", 3)[0] == 0
+    assert [line["kind"] for line in lines(tmp_path / "out")].count("moved") == 1
+
+
 def test_runs_of_a_few_seconds(tune, tmp_path):
     status, output, _ = tune("--seconds", 0.05, "--trials", 2, "--holdout", 0, "--seeds", 1)
     assert status == 0

@@ -79,6 +79,14 @@ def test_a_method_is_recommended_and_how_sure_that_is(auto, quadric, tmp_path):
     status, _, error = auto(*METHODS, "--trials", 15, "--seeds", 2)
     assert status == 1
     assert "holds another search: budget was 12 runs and is 15 runs" in error
+    path = tmp_path / "out" / "records.jsonl"
+    path.write_text(path.read_text().replace('"threads": "1"', '"threads": "5"', 1))
+    status, _, error = auto(*METHODS, "--trials", 12, "--seeds", 2)
+    assert status == 1
+    assert "threads was 5 and is 1" in error
+    status, output, _ = auto(*METHODS, "--trials", 12, "--seeds", 2, "--mix")
+    assert status == 0
+    assert "Mixed: from" in output
 
 
 @pytest.mark.parametrize(("module", "at", "left"), [(study, 4, 3), (halving, 3, 8)])

@@ -1,6 +1,7 @@
 """Extremal eigenpairs against LAPACK on planted spectra: no error above its bound, no copy missed in silence."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -315,6 +316,26 @@ def test_results_come_back_from_a_file(tmp_path):
     (tmp_path / "other.npz").write_bytes(b"not a result")
     with pytest.raises(ValueError, match=r"other\.npz is not a result that quadric saved"):
         Eigenpairs.load(tmp_path / "other.npz")
+
+
+def test_more_products_than_the_default_are_no_reason_to_give_up_earlier():
+    values = torch.cat([torch.linspace(0, 0.5, 460, dtype=F64), 1 + torch.linspace(0, 1e-5, 40, dtype=F64)])
+    operator, matrix, _ = planted(values)
+    want = torch.linalg.eigvalsh(matrix).flip(0)[:10]
+    for most in (None, 5000, 1000):
+        got = eigsh(operator, 10, max_products=most)
+        assert got.converged
+        assert_close(got.eigenvalues, want, 1e-9)
+
+
+def test_eigenpairs_that_memory_cannot_hold_are_refused_before_any_work(monkeypatch):
+    operator = Opaque(Diagonal(torch.ones(100_000, dtype=F64)))
+    with pytest.raises(ValueError, match=r"k = 60,000 eigenpairs of dimension 100,000 take .* GiB"):
+        eigsh(operator, 60_000)
+    assert operator.columns == 0
+    monkeypatch.setattr(sys.modules["quadric.linalg.eigsh"], "memory_limit", lambda device: 2**27)
+    with pytest.raises(ValueError, match=r"the whole matrix and its eigenvectors, and the memory is 0\.1 GiB in all"):
+        eigsh(Opaque(Diagonal(torch.ones(3000, dtype=F64))), 1500)
 
 
 def test_running_out_of_products_is_not_silent():

@@ -124,7 +124,7 @@ def test_a_log_determinant_to_a_tolerance():
     assert got.standard_error <= 0.1 * got.estimate
     assert got.products > 3 * 6
     assert abs(got.estimate - want) <= 4 * got.standard_error
-    with pytest.warns(NotConverged, match=r"The log-determinant has a standard error of .* after 4 probes"):
+    with pytest.warns(NotConverged, match=r"The log-determinant has an error of .* after 4 probes of 6 steps"):
         assert not logdet(operator, steps=6, probes=3, tol=1e-6, max_probes=4).converged
 
 
@@ -242,6 +242,22 @@ def test_progress_is_told_along_the_way(name):
     counts = [int(line.split()[0].replace(",", "")) for line in lines if "standard error" not in line]
     assert counts == sorted(set(counts))
     assert all("products" in line for line in lines)
+
+
+@pytest.mark.parametrize("ask", [trace, diagonal])
+def test_parts_that_cancel_do_not_hide_a_missed_tolerance(ask):
+    n = 2100 if ask is diagonal else 250
+    one, two = (planted(torch.linspace(1, 2 + i, n, dtype=F64), seed=i)[1] for i in (0, 1))
+    difference = Opaque(Dense(one)) - Opaque(Dense(0.9 * two))
+    got = ask(difference, tol=0.05)
+    want = (one - 0.9 * two).diagonal()
+    assert got.converged
+    if ask is trace:
+        assert got.standard_error <= 0.05 * abs(got.estimate)
+        assert abs(got.estimate - float(want.sum())) <= 4 * got.standard_error + 1e-9
+    else:
+        assert float(got.standard_error.norm()) <= 0.05 * float(got.values.norm())
+        assert float((got.values - want).norm()) <= 0.2 * float(want.norm())
 
 
 def test_progress_counts_columns_and_not_calls():

@@ -1,15 +1,18 @@
 """Diagonal, trace, log-determinant, square root and samples of operators whose structure does not help."""
 
+import math
+
 import pytest
 import torch
 
 from linalg.opaque import F64, Opaque, large
 from operators.suite import orthogonal, random, spd
 from oracles import assert_close
-from quadric import ConvergenceError, NotConverged
+from quadric import ConvergenceError, NotConverged, claim_symmetric
 from quadric.linalg import diagonal, inverse, lanczos, logdet, sample_normal, square_root, trace
 from quadric.linalg.diagpp import diagpp
 from quadric.linalg.hutchpp import hutchpp
+from quadric.linalg.logdet import aitken
 from quadric.operators import (
     BlockDiagonal,
     Dense,
@@ -120,6 +123,36 @@ def test_a_large_logdet_is_estimated():
     assert got.products == operator.columns == 300
     with pytest.raises(NotPositiveDefinite, match="is not positive definite"):
         logdet(operator - 1.5 * identity_like(operator), probes=2, steps=15)
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_what_the_quadrature_of_an_ill_conditioned_logdet_leaves_is_in_its_error(rotated):
+    values = torch.logspace(-8, 0, 2001, dtype=F64)
+    u = torch.nn.functional.normalize(random(2001, 1), dim=0)
+
+    class Turned(Opaque):
+        def _apply(self, x):
+            turn = (lambda y: y - 2 * u @ (u.T @ y)) if rotated else (lambda y: y)
+            return turn(values[:, None] * turn(x))
+
+    operator = claim_symmetric(Turned(Diagonal(values)))
+    want = float(values.log().sum())
+    for steps in (20, 50):
+        got = logdet(operator, probes=4, steps=steps)
+        assert not got.exact
+        assert got.standard_error < abs(want)
+        assert abs(got.estimate - want) <= 2 * got.standard_error
+    with pytest.warns(NotConverged, match="raise max_probes, steps, the damping or tol"):
+        assert not logdet(operator, probes=2, steps=10, tol=1e-3).converged
+    damped = logdet(operator, 0.1, probes=4, steps=10, tol=0.01)
+    assert damped.converged
+    assert damped.estimate == pytest.approx(float((values + 0.1).log().sum()), rel=0.02)
+
+
+def test_aitkens_rule():
+    assert aitken(4.0, 2.0, 0.0) == 2.0  # 4 + 2 + 1 + 1/2 + …
+    assert aitken(1.0, 1e-13, 1e-12) == 1e-13
+    assert aitken(1.0, 1.5, 0.1) == math.inf
 
 
 def test_logdet_takes_multiples_and_shifts_apart():

@@ -27,6 +27,8 @@ from quadric.objective.objective import Objective
 
 EXTREMAL = 6
 """Eigenvalues looked at in a large problem, half at each end."""
+SOLVED = 1e-6
+"""Tolerance of these, relative to the largest magnitude, where rounding errors allow it."""
 STATIONARY = 1e-8
 """‖g‖ / (‖H‖ · max(‖w‖, 1)) of a stationary point, where rounding errors allow it."""
 
@@ -112,6 +114,7 @@ def classify(
     *,
     gradient_tol: float | None = None,
     tol: float | None = None,
+    max_products: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> CriticalPoint:
@@ -122,8 +125,10 @@ def classify(
     point, ‖g‖/max(‖w‖, 1) add up to: so far the gradient left over moves the zero eigenvalues of a symmetry.
 
     Up to n = 2,000 all eigenvalues are computed, by n Hessian products. Beyond, a few at each end by Lanczos with error
-    bounds, and the number of negative ones by stochastic Lanczos quadrature. The model is not changed. Raises
-    ValueError where loss or gradient are not finite, data differ between readings, or a tolerance is not positive.
+    bounds, by up to `max_products` products (default 5,000; then it warns, NotConverged), and the number of negative
+    ones by stochastic Lanczos quadrature. A loss that draws random numbers (dropout in train mode) is seen for one draw
+    of them, that of `seed`, which `evidence` says. The model is not changed. Raises ValueError where loss or gradient
+    are not finite, data differ between readings, or a tolerance is not positive.
     """
     for name, value in (("gradient_tol", gradient_tol), ("tol", tol)):
         if value is not None and not (value >= 0 and math.isfinite(value)):
@@ -133,7 +138,7 @@ def classify(
     check_repeatable(hessian)
     reading = read(hessian)
     _check_reading(reading)
-    spectrum = _spectrum(hessian, seed, progress)
+    spectrum = _spectrum(hessian, max_products, seed, progress)
     length = max(1.0, float(objective.space.flatten([p.detach() for p in objective.parameters]).double().norm()))
     gradient = reading.gradient.double()
     norm = float(gradient.norm())
@@ -147,6 +152,8 @@ def classify(
     noise, without = _noise(objective, data, seed, progress)
     decrement, solving = _decrement(hessian, spectrum, gradient, zero)
     kind, evidence = _judge(spectrum, zero, norm <= gradient_tol)
+    if reading.random:
+        evidence += f" The loss draws random numbers (dropout?): all this is of one fixed draw, that of seed {seed}."
     low = float(spectrum.eigenvalues[0])
     return CriticalPoint(
         kind, index, between, spectrum.eigenvalues, spectrum.errors, reading.loss, norm, gradient_tol, noise,
@@ -168,13 +175,16 @@ def _check_reading(reading: Reading) -> None:
         raise ValueError(f"The loss is {reading.loss}, or its gradient is not finite: there is no point to classify.")
 
 
-def _spectrum(hessian: Hessian, seed: int, progress: Progress | None) -> _Spectrum:
+def _spectrum(hessian: Hessian, most: int | None, seed: int, progress: Progress | None) -> _Spectrum:
     n = hessian.shape[0]
     exact = n <= EXACT_BELOW
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotConverged)  # the errors say it
-        count = n if exact else EXTREMAL
-        found = eigsh(hessian, count, "SA" if exact else "BE", basis=n if exact else None, seed=seed, progress=progress)
+    if exact:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConverged)  # nothing but rounding, which the errors include
+            found = eigsh(hessian, n, "SA", basis=n, seed=seed, progress=progress)
+    else:
+        tol = max(SOLVED, 100 * torch.finfo(hessian.dtype).eps)
+        found = eigsh(hessian, EXTREMAL, "BE", tol, max_products=most, seed=seed, progress=progress)
     order = found.eigenvalues.argsort()
     values = found.eigenvalues[order]
     vectors = found.eigenvectors[:, order.to(found.eigenvectors.device)]
@@ -255,10 +265,11 @@ def _judge(spectrum: _Spectrum, zero: float, stationary: bool) -> tuple[str, str
     if spectrum.exact:
         basis = f"All {spectrum.eigenvalues.numel()} eigenvalues were computed."
     else:
-        basis = (
-            f"Extremal eigenvalues by Lanczos; with a probability of 98 % none lies below {spectrum.lower:.4g} or "
-            f"above {spectrum.upper:.4g}."
-        )
+        basis = "Extremal eigenvalues by Lanczos; "
+        if math.isfinite(spectrum.lower) and math.isfinite(spectrum.upper):
+            basis += f"with a probability of 98 % none lies below {spectrum.lower:.4g} or above {spectrum.upper:.4g}."
+        else:
+            basis += "how far others may lie beyond them is not known."
     if spectrum.reason:
         basis += f" The eigensolver did not converge, which the errors include: {spectrum.reason}."
     if not stationary:
@@ -271,5 +282,6 @@ def _judge(spectrum: _Spectrum, zero: float, stationary: bool) -> tuple[str, str
         return "maximum", basis
     if low > zero or high < -zero:
         return "degenerate", basis + " Nothing rules out that an eigenvalue of zero, or of the other sign, was missed."
-    sign = "and none negative" if low >= -zero else "and none positive"
-    return "degenerate", f"{basis} Some can't be told from zero, {sign}: second derivatives don't decide."
+    sign, sure = ("negative", spectrum.lower >= -zero) if low >= -zero else ("positive", spectrum.upper <= zero)
+    none = f"and none is {sign}" if sure else f"and none that is {sign} was found, which does not rule one out"
+    return "degenerate", f"{basis} Some can't be told from zero, {none}: second derivatives don't decide."

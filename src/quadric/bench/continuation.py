@@ -1,8 +1,10 @@
-"""Whether an interrupted comparison may go on: the same comparison, and the same code, data and machine."""
+"""Whether what was interrupted may go on: the same comparison, and the same code, data and machine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,16 @@ def check_same(directory: Path, record: Record, header: Header) -> None:
         )
 
 
-def check_alike(directory: Path, record: Record, environment: Mapping[str, str]) -> None:
-    """Raise ValueError unless `record` comes from this environment: the same code, data and machine."""
-    last = record.resumed[-1].environment if record.resumed else record.header.environment
-    differs = differences(last, environment)
+@dataclass(frozen=True)
+class Moved:
+    """A search went on from here in another environment."""
+
+    environment: dict[str, str]
+
+
+def check_alike(directory: Path, environments: Sequence[Mapping[str, str]], environment: Mapping[str, str]) -> None:
+    """Raise ValueError unless a record goes on where it was made last: the same code, data and machine."""
+    differs = differences(environments[-1], environment)
     if differs:
         raise ValueError(
             f"{directory} was recorded elsewhere: {differs}. Numbers of different code, data or machines are not mixed "
@@ -68,13 +76,10 @@ def setting(pair: tuple[str, Any]) -> str:
     return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
-def mixtures(record: Record) -> list[str]:
-    """A sentence for each time that the comparison went on in another environment."""
-    before = record.header.environment
-    found = []
-    for each in record.resumed:
-        differs = differences(before, each.environment)
-        if differs:
-            found.append(f"Mixed: from {each.environment.get('date', 'some date')} on, {differs}.")
-        before = each.environment
-    return found
+def mixtures(environments: Sequence[Mapping[str, str]]) -> list[str]:
+    """A sentence for each time that a record went on in another environment."""
+    return [
+        f"Mixed: from {after.get('date', 'some date')} on, {differs}."
+        for before, after in pairwise(environments)
+        if (differs := differences(before, after))
+    ]

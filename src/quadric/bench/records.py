@@ -141,6 +141,11 @@ class Record:
         return all_seeds(self.header, self.resumed)
 
     @property
+    def environments(self) -> list[dict[str, str]]:
+        """Where it was begun, and where it went on."""
+        return [self.header.environment, *(each.environment for each in self.resumed)]
+
+    @property
     def over(self) -> set[tuple[str, int]]:
         """Optimiser and seed of the runs that came to an end."""
         return {(run.optimizer, run.seed) for run in self.runs if run.end}

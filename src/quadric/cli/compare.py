@@ -185,7 +185,7 @@ class Comparison:
             recorder = Recorder.begin(prepare(self.out, overwrite, keep=(RECORDS,)), replace(header, warm_up=took))
         elif todo:
             if not mix:
-                check_alike(self.out, record, environment)
+                check_alike(self.out, record.environments, environment)
             recorder = Recorder.resume(self.out / RECORDS, Resumed(seeds, environment))
         interrupted = False
         with live(todo, self.epochs, self.seconds) as advance:

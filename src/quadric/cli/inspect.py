@@ -171,7 +171,7 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
     from quadric.bench.environment import describe
     from quadric.bench.inspection.cost import check_room, costs, within_memory
     from quadric.bench.inspection.parts import plan
-    from quadric.bench.inspection.point import look
+    from quadric.bench.inspection.point import check_unchanged, look
     from quadric.bench.inspection.records import InspectionHeader, InspectionRecorder
     from quadric.bench.inspection.run import run
     from quadric.report.directory import RECORDS, prepare
@@ -181,18 +181,23 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
     before = earlier(out, subject.facts, overwrite)
     known = {} if before is None else before.findings
     parts = plan(subject, wanted, known)
-    missing = [part for part in parts if not (part.name in known and known[part.name].answers(part))]
+    missing: list[Part] = []
+    for part in parts:
+        stale = part.follows in {each.name for each in missing}
+        if stale or part.name not in known or not known[part.name].answers(part):
+            missing.append(part)
     output = console()
     if before is not None:
         said = f"parts there already: {len(parts) - len(missing)} of {len(parts)}"
         output.print(f"{out}: {said}", highlight=False, markup=False, soft_wrap=True)
     failure: BaseException | None = None
+    if before is not None and before.point is not None:
+        with within_memory(), output.status("the loss, once"):
+            check_unchanged(subject, before.point)
     if missing:
         check_room(missing, subject)
         with within_memory(), output.status("one gradient and one product of each curvature"):
             point = look(subject, dict.fromkeys(part.curvature for part in missing))
-        if before is not None and before.point is not None:
-            point.check_same(before.point)
         for text in [*point.remarks, *estimates(costs(missing, point, subject), point)]:
             output.print(text, highlight=False, markup=False)
         records = prepare(out, overwrite) if before is None else out / RECORDS

@@ -110,6 +110,9 @@ def tune(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin anew in the directory; a --study elsewhere is left alone.")
     ] = False,
+    mix: Annotated[
+        bool, typer.Option("--mix", help="Go on even if code or machine differ; the report says so.")
+    ] = False,
     data_dir: Annotated[
         Path | None, typer.Option(help="Directory with data sets; QUADRIC_DATA may name one, too.")
     ] = None,
@@ -122,7 +125,8 @@ def tune(
     examples. A setting that does worse in its first run than the median of the others is given up. It prints the best
     with its uncertainty, what it can't be told from, which hyper-parameters matter, and the line of Python to use it.
 
-    The same command again goes on with the search, after Ctrl-C too; more --trials or another --budget add to it.
+    The same command again goes on with the search, after Ctrl-C too; more --trials or another --budget add to it. It
+    refuses other code or another machine than the record is from, unless --mix is given, and the report says so then.
 
     With --auto it searches several methods, first-order and second-order, at equal time for each run: those that do
     better get more tries, the last few are run again with fresh seeds, and it says how sure the recommendation is.
@@ -172,7 +176,7 @@ def tune(
         refused = [name for name, value in given.items() if value is not None]
         if refused:
             raise typer.BadParameter(f"{refused[0]} does not go with --auto, which has its own.")
-        options = Options(optimizer, trials, budget, seeds, seed, overwrite, threads)
+        options = Options(optimizer, trials, budget, seeds, seed, overwrite, mix, threads)
         recommend(
             chosen_task(source, "sgd", extent, {"holdout": holdout, "seeds": 1}, metric, data_dir, place), out, options
         )
@@ -194,7 +198,7 @@ def tune(
         )
     header = {"search": signature, "environment": describe(place)}
     shared = None if study is None else Study(study, study_name, signature, dimensions, seed)
-    begin(out, LAYOUT, header, overwrite)
+    begin(out, LAYOUT, header, overwrite, mix)
     if shared is None:
         mine = Study(str(out / STUDY), study_name, signature, dimensions, seed)
         mine.release()
@@ -316,8 +320,8 @@ def check_settings(task: Task, space: list[Dimension]) -> float:
     return longest
 
 
-def begin(out: Path, layout: Layout, header: dict[str, Any], overwrite: bool) -> None:
-    """Make the directory and its record file, or leave those that are there to go on with."""
+def begin(out: Path, layout: Layout, header: dict[str, Any], overwrite: bool, mix: bool) -> None:
+    """Make the directory and its record file, or go on with those that are there."""
     from quadric.bench.journal import Journal
     from quadric.report.directory import RECORDS, prepare
 
@@ -325,6 +329,24 @@ def begin(out: Path, layout: Layout, header: dict[str, Any], overwrite: bool) ->
         prepare(out, overwrite)
         with Journal(out / RECORDS, layout, header):
             pass
+    else:
+        go_on(out, layout, header["environment"], mix)
+
+
+def go_on(out: Path, layout: Layout, environment: dict[str, str], mix: bool) -> None:
+    """Note in the record where it goes on, if that is elsewhere. Raises ValueError where it is, without `mix`."""
+    from quadric.bench.continuation import check_alike, differences
+    from quadric.bench.journal import Journal
+    from quadric.bench.search import recommendation, records
+    from quadric.report.directory import RECORDS
+
+    reader = recommendation if layout is recommendation.LAYOUT else records
+    before = reader.read(out / RECORDS).environments
+    if not mix:
+        check_alike(out, before, environment)
+    elif differences(before[-1], environment):
+        with Journal(out / RECORDS, layout, {}) as lines:
+            lines.write("moved", {"environment": environment})
 
 
 def carry_out(study: Study, task: Task, out: Path, outcomes: Iterator[Outcome]) -> None:

@@ -32,6 +32,11 @@ class RandomState:
         """The state that `torch.manual_seed(seed)` would lead to; a state is its own."""
         return seed if isinstance(seed, RandomState) else _seeded(seed, device)
 
+    def same_as(self, other: RandomState) -> bool:
+        """Whether both would draw the same numbers."""
+        pairs = ((self.cpu, other.cpu), (self.accelerator, other.accelerator))
+        return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+
     def restore(self) -> None:
         """Make this the present state."""
         torch.set_rng_state(self.cpu)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quadric.core.randomness import RandomState
 from quadric.curvature.curvature import Curvature
 from quadric.curvature.fisher import Fisher
 from quadric.linalg.probes import gaussian, seeded
@@ -22,13 +23,14 @@ ROUNDING = 1e3
 
 @dataclass(frozen=True)
 class Reading:
-    """f, g, Σ D_b, and the sizes that rounding errors are measured by."""
+    """f, g, Σ D_b, and the sizes that rounding errors are measured by; `random`: whether random numbers were drawn."""
 
     loss: float
     gradient: Tensor
     weight: float
     loss_size: float
     gradient_size: float
+    random: bool = False
 
 
 def read(operator: Curvature[Any]) -> Reading:
@@ -36,7 +38,8 @@ def read(operator: Curvature[Any]) -> Reading:
     objective, space = operator.objective, operator.space
     gradient = torch.zeros(space.numel, dtype=space.dtype, device=space.device)
     loss = loss_size = gradient_size = weights = 0.0
-    with untouched(objective.model, operator._random()):
+    start = operator._random()
+    with untouched(objective.model, start):
         for batch in objective.batches(operator.data):
             local = Linearization(objective, batch, taped=False)
             weight = local.weight
@@ -46,9 +49,10 @@ def read(operator: Curvature[Any]) -> Reading:
                 loss, loss_size = loss + weight * float(local.loss), loss_size + weight * abs(float(local.loss))
                 gradient_size += weight * float(slope.norm())
                 weights += weight
+        drawn = not start.same_as(RandomState.now(start.device))
     if weights == 0:
         raise ValueError(NOTHING)
-    return Reading(loss / weights, gradient / weights, weights, loss_size / weights, gradient_size / weights)
+    return Reading(loss / weights, gradient / weights, weights, loss_size / weights, gradient_size / weights, drawn)
 
 
 @queries.irregularity.register(Curvature)

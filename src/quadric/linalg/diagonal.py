@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from quadric.core.progress import Progress, Reporter
 from quadric.linalg.diagpp import DiagPlusPlus
@@ -26,10 +27,11 @@ def diagonal(
     """diag A as a diagonal operator: `.values`, `.standard_error`, `.exact`, `.converged`, `.products`; it saves.
 
     In closed form where the structure has one; by n products for n ≤ 2,000; else by Diag++ with `products` products
-    (default 99) and random signs from `seed`, unbiased, with a standard error for each entry. With `tol` instead,
-    products are added until the standard errors, together as one vector, are at most `tol` of the diagonal's length, or
-    as many as `products` (default 10,000) are spent, which gives a NotConverged warning; where that is expected to take
-    more than n, n give the exact answer. `progress` is called with a line now and then. Raises ValueError for a
+    (default 99; of each part of a sum, or block) and random signs from `seed`, unbiased, with a standard error for each
+    entry. With `tol` instead, products are added until the standard errors, together as one vector, are at most `tol`
+    of the diagonal's length, or as many as `products` (default 10,000) are spent, which gives a NotConverged warning;
+    where that is expected to take more than n, n give the exact answer; where parts that cancel leave the sum less sure
+    than they are, it is sampled as a whole. `progress` is called with a line now and then. Raises ValueError for a
     rectangular operator, data that differ between readings, or fewer than 6 products.
     """
     operator.space  # noqa: B018 - raises where the operator is rectangular
@@ -38,14 +40,27 @@ def diagonal(
 
     def ask(part: LinearOperator) -> Diagonal:
         closed = queries.diagonal(part, ask)
-        if closed is not None:
-            return closed
+        return without_structure(part) if closed is None else closed
+
+    def without_structure(part: LinearOperator) -> Diagonal:
         if part.shape[0] <= EXACT_BELOW:
             return _exact(Watched(part, reporter, part.shape[0]), 0)
         return _estimated(Watched(part, reporter, limit if tol is None else None), limit, tol, seed, reporter)
 
     with Reporter(progress, "diagonal") as reporter:
-        return ask(operator)
+        found = ask(operator)
+        if tol is not None and found.converged and length(found.standard_error) > tol * length(found.values):
+            whole, spent = without_structure(operator), found.products
+            error = None if whole.exact else whole.standard_error
+            found = Diagonal(
+                whole.values, whole.space, error, products=spent + whole.products, converged=whole.converged
+            )
+        return found
+
+
+def length(x: Tensor) -> float:
+    """‖x‖."""
+    return float(x.double().norm())
 
 
 def _exact(operator: Watched, spent: int) -> Diagonal:
@@ -62,7 +77,7 @@ def _estimated(operator: Watched, limit: int, tol: float | None, seed: int, repo
     method.grow(limit if tol is None else min(limit, FIRST))
     found = method.diagonal()
     while tol is not None:
-        error, allowed = float(found.standard_error.double().norm()), tol * float(found.values.double().norm())
+        error, allowed = length(found.standard_error), tol * length(found.values)
         if error <= allowed:
             break
         reporter.report(f"{found.products} products, standard error {error:.2g} of {allowed:.2g}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from quadric.core.errors import unknown_name
+from quadric.core.memory import memory_limit
 from quadric.core.progress import Progress, Reporter
 from quadric.core.space import Space
 from quadric.linalg.dense_eigh import beyond, dense_eigh, rounding_reason
@@ -20,7 +21,7 @@ from quadric.linalg.lobpcg import lobpcg
 from quadric.linalg.probes import seeded, signs
 from quadric.linalg.repeatable import check_repeatable
 from quadric.linalg.wanted import WHICH, listed, wanted_first
-from quadric.operators.operator import LinearOperator
+from quadric.operators.operator import SMALL, LinearOperator
 
 RISK = 1e-2
 """Probability with which a bound on what is not listed may fail, for each end of the spectrum."""
@@ -55,20 +56,24 @@ def eigsh(
     than the basis, and where n ≤ 2,000 and the iteration has taken n products, the whole matrix is decomposed instead.
     With a `preconditioner` P ≈ (A − λ_min)⁻¹, positive definite, the smallest are found by LOBPCG.
 
-    `basis` is how many vectors of n numbers are kept at most (default 2 k + 20 to 160, within 2 GiB), `max_products`
-    where to give up (default 20 n, within 100 and 5,000); then, and where rounding errors are above the tolerance, it
-    warns (NotConverged). `progress` is called with a line now and then.
+    `basis` is how many vectors of n numbers are kept at most (default 2 k + 20, or up to 160 that fit into 2 GiB),
+    `max_products` where to give up (default 20 n, within 100 and 5,000, and at least 2 k); then, and where rounding
+    errors are above the tolerance, it warns (NotConverged). `progress` is called with a line now and then.
 
     Cost: one product a step, and 4 n m operations with m vectors in the basis. Raises ValueError where A is not known
-    to be symmetric, its data differ between readings, or an argument is out of range. References: Wu and Simon (2000);
-    Stewart (2001); the bounds are by van Dorsselaer, Hochstenbach and van der Vorst (2000) with Haynsworth's inertia.
+    to be symmetric, its data differ between readings, the basis is larger than the memory, or an argument is out of
+    range. References: Wu and Simon (2000); Stewart (2001); the bounds are by van Dorsselaer, Hochstenbach and van der
+    Vorst (2000) with Haynsworth's inertia.
     """
     n = operator.space.numel
     _check(operator, n, k, which, tol, preconditioner)
     size = _basis(operator, k, basis)
-    limit = min(max(100, 20 * n), 5_000) if max_products is None else max_products
+    limit = max(min(max(100, 20 * n), 5_000), 2 * k) if max_products is None else max_products
     if limit < k:
         raise ValueError(f"Expected max_products of at least k = {k}, got {max_products!r}.")
+    _check_room(operator, k, size)
+    # n products are spent on finding out that n more are needed
+    whole = n <= EXACT_BELOW and (max_products is None or max_products >= 2 * n)
     check_repeatable(operator)
     with Reporter(progress, f"eigsh, {k} of {n} eigenvalues") as reporter:
         if preconditioner is not None:
@@ -79,9 +84,10 @@ def eigsh(
         if n <= size:
             found = dense_eigh(operator, k, which, tol, 0)
         else:
-            search = _Search(operator, k, which, tol, return_eigenvectors, size, limit, seed, reporter)
+            most = min(limit, n) if whole else limit
+            search = _Search(operator, k, which, tol, return_eigenvectors, size, most, seed, reporter)
             found = search.run()
-            if search.ran_out and n <= EXACT_BELOW and max_products is None:
+            if search.ran_out and whole:
                 found = dense_eigh(operator, k, which, tol, found.products)
     if not return_eigenvectors:
         found = found.alone()
@@ -119,6 +125,21 @@ def _basis(operator: LinearOperator, k: int, basis: int | None) -> int:
     return basis_size(n, operator.dtype.itemsize, k)
 
 
+def _check_room(operator: LinearOperator, k: int, size: int) -> None:
+    """Raise ValueError where the basis, or the whole matrix in the place of one, is larger than all memory."""
+    n = operator.shape[0]
+    device: torch.device | str = operator.device
+    needed, what = (size + k) * n * operator.dtype.itemsize, f"a basis of {size:,} vectors and as many results as k"
+    if n <= size:
+        needed, what, device = 3 * 8 * n * n, "the whole matrix and its eigenvectors", "cpu"
+    there = memory_limit(device) if needed > SMALL else None
+    if there is not None and needed > there:
+        raise ValueError(
+            f"k = {k:,} eigenpairs of dimension {n:,} take {needed / 2**30:.1f} GiB for {what}, and the memory is "
+            f"{there / 2**30:.1f} GiB in all: ask for fewer, or give a smaller basis."
+        )
+
+
 def basis_size(n: int, itemsize: int, k: int) -> int:
     """How many vectors of n numbers are kept for k eigenpairs, unless told; where it is n, the matrix is decomposed."""
     return min(n, max(2 * k + 20, min(BASIS, BASIS_BYTES // (n * itemsize))))
@@ -148,9 +169,7 @@ class _Search:
     ran_out: bool = False
 
     def __post_init__(self) -> None:
-        n = self.operator.shape[0]
-        self.limit = min(self.limit, n) if n <= EXACT_BELOW else self.limit
-        self.krylov = Krylov(self.operator, min(n, self.basis))
+        self.krylov = Krylov(self.operator, min(self.operator.shape[0], self.basis))
         self.generator = seeded(self.seed)
 
     def run(self) -> Eigenpairs:

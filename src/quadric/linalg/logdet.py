@@ -6,10 +6,11 @@ import math
 import warnings
 
 import torch
+from torch import Tensor
 
 from quadric.core.errors import NotConverged
 from quadric.core.progress import Progress, Reporter
-from quadric.linalg.lanczos import lanczos
+from quadric.linalg.lanczos import Tridiagonal, lanczos
 from quadric.linalg.limits import EXACT_BELOW
 from quadric.linalg.probes import seeded, signs
 from quadric.linalg.repeatable import check_repeatable
@@ -21,6 +22,9 @@ from quadric.operators.definiteness import NotPositiveDefinite
 from quadric.operators.dense import cholesky_of
 from quadric.operators.estimate import Estimate
 from quadric.operators.operator import LinearOperator
+
+LONGER = 16
+"""With a tolerance the steps grow to so many times those that were asked for."""
 
 
 def logdet(
@@ -37,9 +41,11 @@ def logdet(
     """log det(C + λI): `.estimate` and `.standard_error`, zero where exact.
 
     In closed form where the structure gives one, by Cholesky for n ≤ 2,000, else by stochastic Lanczos quadrature with
-    `probes` random signs of `seed` and `steps` steps each: probes·steps products. With `tol`, probes are added until
-    the standard error is at most tol·|estimate|, or there are `max_probes` (NotConverged). The standard error is over
-    probes; a condition number far above steps² leaves a bias besides. `progress` is called with a line now and then.
+    `probes` random signs of `seed` and `steps` steps each: probes·steps products. The quadrature exceeds the truth
+    where the condition number is far above steps²; what more steps would take off is told from half and a quarter of
+    them, by Aitken's rule, and `standard_error` is that and the standard error over probes, added. With `tol`, steps
+    are doubled and probes added until it is at most tol·|estimate|, or there are `max_probes` and 16 times as many
+    steps (NotConverged). `progress` is called with a line now and then.
 
     Raises NotPositiveDefinite as `inverse` does, and ValueError where C is not symmetric. Reference: Ubaru, Chen and
     Saad (2017), Fast estimation of tr(f(A)) via stochastic Lanczos quadrature.
@@ -78,31 +84,64 @@ def logdet(
 def _quadrature(
     operator: LinearOperator, shift: float, probes: int, steps: int, tol: float | None, most: int, seed: int
 ) -> Estimate:
-    """n · mean over probes of Σ_j (first entry of y_j)² log(θ_j + σ) over the Ritz values θ_j."""
-    n, generator = operator.shape[0], seeded(seed)
-    estimates: list[float] = []
+    """n · the mean over probes of `_at`, with more steps where these are too few, and more probes where those are."""
+    generator, longest = seeded(seed), min(LONGER * steps, operator.shape[0])
+    looks: list[tuple[float, float, float]] = []
     products, goal = 0, probes
     while True:
-        for start in signs(operator.space, goal - len(estimates), generator).unbind(1):
+        for start in signs(operator.space, goal - len(looks), generator).unbind(1):
             found = lanczos(operator, start, steps)
-            values, vectors = found.eigh()
-            values = values + shift
-            products += values.numel()
-            if not bool((values > 0).all()):
-                raise NotPositiveDefinite(float(values.min()), float(values.abs().max()), operator.dtype)
-            estimates.append(n * float((vectors[0].square() * values.log()).sum()))
-        spread = torch.tensor(estimates, dtype=torch.float64)
-        mean, error = float(spread.mean()), float(spread.std() / math.sqrt(len(estimates)))
-        allowed = math.inf if tol is None else tol * abs(mean)
+            products += found.diagonal.numel()
+            looks.append(_looks(operator, found, shift, steps))
+        whole, half, quarter = torch.tensor(looks, dtype=torch.float64).unbind(1)
+        mean, spread = float(whole.mean()), float(whole.std() / math.sqrt(len(looks)))
+        rounding = 100 * torch.finfo(operator.dtype).eps * max(abs(mean), operator.shape[0])
+        bias = aitken(float(quarter.mean() - half.mean()), float(half.mean()) - mean, rounding)
+        error, allowed = spread + bias, math.inf if tol is None else tol * abs(mean)
         if error <= allowed:
             return Estimate(mean, error, products)
-        if len(estimates) >= most:
+        if bias > allowed / 2 and steps < longest:
+            steps, looks, generator = min(2 * steps, longest), [], seeded(seed)
+        elif spread > allowed / 2 and len(looks) < most:
+            goal = min(most, enlarged(len(looks), 2 * spread / max(allowed, 1e-300)))
+        else:
             break
-        goal = min(most, enlarged(len(estimates), error / max(allowed, 1e-300)))
     warnings.warn(
-        f"The log-determinant has a standard error of {error:.2g} after {most} probes, where {allowed:.2g} was asked "
-        "for: raise max_probes or tol.",
+        f"The log-determinant has an error of {error:.2g} after {len(looks)} probes of {steps} steps, where "
+        f"{allowed:.2g} was asked for: raise max_probes, steps, the damping or tol.",
         NotConverged,
         stacklevel=5,
     )
     return Estimate(mean, error, products, converged=False)
+
+
+def _looks(operator: LinearOperator, found: Tridiagonal, shift: float, steps: int) -> tuple[float, float, float]:
+    """n Σ_j (first entry of y_j)² log(θ_j + σ) over the Ritz values θ_j, of all, half and a quarter of the steps.
+
+    All three are the same where Lanczos ended by itself: the space was invariant, and nothing is missing.
+    """
+    whole = _at(operator, found.matrix(), shift)
+    made = found.diagonal.numel()
+    if made < steps:
+        return whole, whole, whole
+    half, quarter = (_at(operator, found.matrix()[:k, :k], shift) for k in (max(made // 2, 1), max(made // 4, 1)))
+    return whole, half, quarter
+
+
+def _at(operator: LinearOperator, matrix: Tensor, shift: float) -> float:
+    values, vectors = torch.linalg.eigh(matrix)
+    values = values + shift
+    if not bool((values > 0).all()):
+        raise NotPositiveDefinite(float(values.min()), float(values.abs().max()), operator.dtype)
+    return operator.shape[0] * float((vectors[0].square() * values.log()).sum())
+
+
+def aitken(first: float, second: float, rounding: float) -> float:
+    """What is left of a sequence whose last two steps were `first` and `second`, if they shrink by a constant factor.
+
+    Nothing but the last where that is within `rounding`; infinite where they do not shrink.
+    """
+    first, second = abs(first), abs(second)
+    if second <= rounding:
+        return second
+    return second * second / (first - second) if second < first else math.inf

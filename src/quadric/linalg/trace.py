@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -40,10 +41,12 @@ def trace(
     products, best where the spectrum is flat) or "xtrace" (the smallest error where the spectrum decays, but a standard
     error that is only an upper estimate), with probes of `seed`.
 
-    `products` is the number to take (default 99). With `tol` instead, products are added until the standard error is at
-    most tol·|estimate|, or as many as `products` (default 10,000) are spent, which gives a NotConverged warning; where
-    that is expected to take more than n, n give the exact answer. `progress` is called with a line now and then. Raises
-    ValueError for a rectangular operator, data that differ between readings, or a budget below 6 products.
+    `products` is the number to take (default 99), of each part of a sum, or block, that has no closed form. With `tol`
+    instead, products are added until the standard error is at most tol·|estimate|, or as many as `products` (default
+    10,000) are spent, which gives a NotConverged warning; where that is expected to take more than n, n give the exact
+    answer. Where parts that cancel leave the sum less sure than they are, it is sampled as a whole. `progress` is
+    called with a line now and then. Raises ValueError for a rectangular operator, data that differ between readings, or
+    a budget below 6 products.
     """
     operator.space  # noqa: B018 - raises where the operator is rectangular
     if method not in METHODS:
@@ -53,8 +56,9 @@ def trace(
 
     def ask(part: LinearOperator) -> Estimate:
         closed = queries.trace(part, ask)
-        if closed is not None:
-            return closed
+        return without_structure(part) if closed is None else closed
+
+    def without_structure(part: LinearOperator) -> Estimate:
         n = part.shape[0]
         if at_once(n, limit, tol):
             return Estimate(_sum_of_diagonal(Watched(part, reporter, n)), 0.0, n)
@@ -63,7 +67,11 @@ def trace(
         return sampled(METHODS[method](watched, seed), exact, limit, tol, "The trace", reporter)
 
     with Reporter(progress, "trace") as reporter:
-        return ask(operator)
+        found = ask(operator)
+        if tol is not None and found.converged and found.standard_error > tol * abs(found.estimate):
+            whole = without_structure(operator)
+            found = replace(whole, products=found.products + whole.products)
+        return found
 
 
 def _sum_of_diagonal(operator: Watched) -> float:

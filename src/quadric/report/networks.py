@@ -139,7 +139,7 @@ def remarks(records: Records) -> list[str]:
     for network, record in records.items():
         damage = [f"The record is damaged: {record.damage}."] if record.damage else []
         note = record.header.problem.get("note")
-        found += [f"{NETWORKS[network]}: {each}" for each in (note, *mixtures(record), *damage) if each]
+        found += [f"{NETWORKS[network]}: {each}" for each in (note, *mixtures(record.environments), *damage) if each]
     return found
 
 

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 import matplotlib
 from matplotlib.figure import Figure
 
+from quadric.bench.continuation import mixtures
 from quadric.bench.search.recommendation import Attempt, Race, Recommendation, scores
 from quadric.report.figures import STYLE
 from quadric.report.summary import settings
@@ -67,7 +68,8 @@ def notes(race: Race) -> list[str]:
         "more tries might find better settings for any.",
         *(f"Left out: {name}, {reason}" for name, reason in race.header["left out"].items()),
     ]
-    return lines + ([f"The record is damaged: {race.damage}."] if race.damage else [])
+    damaged = [f"The record is damaged: {race.damage}."] if race.damage else []
+    return [*lines, *mixtures(race.environments), *damaged]
 
 
 def verdict(race: Race) -> str:

@@ -73,7 +73,7 @@ def result_table(record: Record) -> ResultTable:
             f"Target: {target['text']} ({target['origin']}).",
             *([header.problem["note"]] if header.problem.get("note") else []),
             *rankings(summaries),
-            *mixtures(record),
+            *mixtures(record.environments),
             *([f"The record is damaged: {record.damage}."] if record.damage else []),
         ],
         verdict=verdict(record),

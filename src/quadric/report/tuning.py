@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from quadric.bench.continuation import mixtures
 from quadric.bench.search.records import Found, Trial
 from quadric.bench.search.space import Dimension, Range, parse
 from quadric.report.figures import STYLE
@@ -72,7 +73,8 @@ def notes(found: Found) -> list[str]:
         count = sum(trial.status == status for trial in found.trials)
         if count:
             lines.append(f"{status.capitalize()}: {count} of {len(found.trials)} trials.")
-    return lines + ([f"The record is damaged: {found.damage}."] if found.damage else [])
+    damaged = [f"The record is damaged: {found.damage}."] if found.damage else []
+    return [*lines, *mixtures(found.environments), *damaged]
 
 
 def on_train(found: Found) -> bool:

@@ -59,6 +59,8 @@ class Part:
     vectors: int
     measure: Callable[[Results, Progress | None], Saved] = field(compare=False)
     evaluations: int = 0
+    follows: str = ""
+    """The part whose result it goes by: measured again, so is this."""
 
     @property
     def file(self) -> str:
@@ -114,12 +116,13 @@ def _top(subject: Subject, curvature: str, k: int, tol: float) -> Part:
 def _sharpness(subject: Subject, curvature: str, wanted: Wanted) -> Part:
     def measure(results: Results, progress: Progress | None) -> Saved:
         operator, seed = subject.operator(curvature), subject.settings.seed
-        return sharpness(operator, lr=wanted.lr, momentum=wanted.momentum, seed=seed, progress=progress)
+        lr, momentum, tol = wanted.lr, wanted.momentum, wanted.tol
+        return sharpness(operator, lr=lr, momentum=momentum, tol=tol, seed=seed, progress=progress)
 
     return Part(
         f"{curvature}-sharpness", f"{curvature}: sharpness and trace", curvature,
-        {"lr": wanted.lr, "momentum": wanted.momentum}, min(subject.dimension, 20) + min(subject.dimension, USUAL),
-        USUAL, measure,
+        {"lr": wanted.lr, "momentum": wanted.momentum, "tol": wanted.tol},
+        min(subject.dimension, 20) + min(subject.dimension, USUAL), USUAL, measure,
     )  # fmt: skip
 
 
@@ -161,8 +164,8 @@ def _eigenvector_plane(subject: Subject, wanted: Wanted) -> Part:
         return _plane(subject, first, eigenvector_steps(operator, found.eigenvalues[:2], vectors), wanted, progress)
 
     return Part(
-        f"{first}-plane-eigenvectors", f"loss along the top eigenvectors of the {first}", first, _grid(wanted), count,
-        6, measure, wanted.points**count,
+        f"{first}-plane-eigenvectors", f"loss along the top eigenvectors of the {first}", first,
+        {**_grid(wanted), "directions": count}, count, 6, measure, wanted.points**count, f"{first}-top",
     )  # fmt: skip
 
 

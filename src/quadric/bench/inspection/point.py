@@ -44,14 +44,16 @@ class Point:
     convex: bool = False
     """Whether the loss is known to be convex in the outputs, so that the GGN is positive semi-definite."""
 
-    def check_same(self, earlier: Point) -> None:
-        """Raise ValueError where the loss or the number of examples is another than it was."""
-        if self.examples != earlier.examples or abs(self.loss - earlier.loss) > REPEATS * abs(earlier.loss):
-            raise ValueError(
-                f"The loss was {earlier.loss:.9g} over {earlier.examples:,} examples when this inspection began, and "
-                f"is {self.loss:.9g} over {self.examples:,} now: model code or data have changed. Name another "
-                "directory, or add --overwrite."
-            )
+
+def check_unchanged(subject: Subject, earlier: Point) -> None:
+    """Raise ValueError where the loss or the number of examples is another than it was."""
+    loss, examples = subject.objective.evaluate(subject.data, subject.settings.seed), sum(_sizes(subject.data))
+    if examples != earlier.examples or abs(loss - earlier.loss) > REPEATS * abs(earlier.loss):
+        raise ValueError(
+            f"The loss was {earlier.loss:.9g} over {earlier.examples:,} examples when this inspection began, and "
+            f"is {loss:.9g} over {examples:,} now: model code or data have changed. Name another "
+            "directory, or add --overwrite."
+        )
 
 
 def look(subject: Subject, curvatures: Iterable[str]) -> Point:

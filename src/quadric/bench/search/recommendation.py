@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,7 +18,9 @@ from typing import Any, Literal
 
 from scipy.special import stdtr
 
+from quadric.bench.continuation import Moved
 from quadric.bench.search.halving import Plan, Rung
+from quadric.bench.search.records import environments
 from quadric.core.records import Layout
 
 LAYOUT = Layout("auto", 1, "run it again with --overwrite")
@@ -55,11 +57,12 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Race:
-    """What a record holds."""
+    """What a record holds; `environments` says where it was begun, and where it went on."""
 
     header: dict[str, Any]
     attempts: list[Attempt]
     damage: str | None = None
+    environments: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def plan(self) -> Plan:
@@ -142,7 +145,8 @@ def read(path: Path) -> Race:
 
     Raises ValueError where it cannot be read.
     """
-    kinds = {"attempt": Attempt}
+    kinds: dict[str, type[Attempt | Moved]] = {"attempt": Attempt, "moved": Moved}
     header = LAYOUT.read_header(path, dict)
-    attempts, damage = LAYOUT.read_lines(path, lambda values: kinds[values.pop("kind")](**values))
-    return Race(header, attempts, damage)
+    lines, damage = LAYOUT.read_lines(path, lambda values: kinds[values.pop("kind")](**values))
+    attempts = [each for each in lines if isinstance(each, Attempt)]
+    return Race(header, attempts, damage, environments(header, lines))

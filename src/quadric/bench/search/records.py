@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from quadric.bench.continuation import differences
+from quadric.bench.continuation import Moved, differences
 from quadric.core.records import Layout
 
 LAYOUT = Layout("tuning", 1, "run it again with --overwrite")
@@ -41,12 +41,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """What a record holds. `importance` has a share for each hyper-parameter, and is empty where it is not known."""
+    """What a record holds. `importance` has a share for each hyper-parameter, and is empty where it is not known.
+
+    `environments` says where it was begun, and where it went on.
+    """
 
     header: dict[str, Any]
     trials: list[Trial]
     importance: dict[str, float]
     damage: str | None = None
+    environments: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def finished(self) -> list[Trial]:
@@ -74,12 +78,19 @@ def read(path: Path) -> Found:
     lines, damage = LAYOUT.read_lines(path, made)
     trials = [each for each in lines if isinstance(each, Trial)]
     shares = [each for each in lines if isinstance(each, dict)]
-    return Found(header, trials, shares[-1] if shares else {}, damage)
+    return Found(header, trials, shares[-1] if shares else {}, damage, environments(header, lines))
 
 
-def made(values: dict[str, Any]) -> Trial | dict[str, float]:
-    """A line's trial, or its importances."""
+def environments(header: dict[str, Any], lines: Sequence[object]) -> list[dict[str, str]]:
+    """Where a search was begun, and where it went on."""
+    return [header.get("environment", {}), *(each.environment for each in lines if isinstance(each, Moved))]
+
+
+def made(values: dict[str, Any]) -> Trial | Moved | dict[str, float]:
+    """A line's trial, where the search went on, or its importances."""
     kind = values.pop("kind")
+    if kind == "moved":
+        return Moved(**values)
     if kind == "importance":
         return {str(name): float(share) for name, share in values["shares"].items()}
     if kind != "trial":
