@@ -2,10 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-comma := ,
-space := $(subst ,, )
 
-.PHONY: help install demo test test-slow lint benchmarks paper study study-page width-depth tune-first-order tune-paper clean
+.PHONY: help install demo test test-slow lint benchmarks paper study study-page tune-first-order tune-paper clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,10 +48,6 @@ study: $(INSTALLED) ## tuned and untuned methods on several problems; resumes; w
 
 study-page: $(INSTALLED) ## draw docs/study.md anew from the records in benchmarks/results/study
 	$(BIN)/python benchmarks/study_page.py
-
-width-depth: $(INSTALLED) ## CurveBall, Adam and SGD over a grid of widths and depths (minutes); writes runs/width-depth
-	$(BIN)/quadric compare --problem $(subst $(space),$(comma),$(foreach d,2 6 12,$(foreach w,16 64 256,width-depth-$(w)x$(d)))) \
-		--optimizers curveball,adam,sgd --seeds 3 --out runs/width-depth --overwrite
 
 tune-first-order: $(INSTALLED) ## repeat the search for first-order learning rates, and the targets that come of it (an hour)
 	$(BIN)/python -m quadric.bench.tuning

@@ -10,7 +10,8 @@ The first-order method that came lowest is run again with fresh seeds, and the m
 quarters of that time is the target. Then all methods, the tuned ones and those that run as they are, with every seed. A
 method whose trials all diverged is left out of the comparison. Small problems get a share of --seconds, larger ones a
 multiple: to their end the first-order methods should be at work on the loss, and the slowest steps still be many. On
-two problems λ and α run over a grid by themselves.
+two problems λ and α run over a grid by themselves. On a transformer, and over a grid of widths and depths, a few
+methods run without searches.
 
 Each part is one command, which is printed, and keeps its own records below --out. What is recorded is not run again:
 after Ctrl-C or a kill the same command goes on. `study_page.py` makes the page.
@@ -41,6 +42,7 @@ from quadric.bench.continuation import differences
 from quadric.bench.rates import FIRST_ORDER
 from quadric.bench.search import records as searches
 from quadric.core.records import FILE_NAME, write_atomically
+from quadric.problems.width_depth import GRID
 
 PROBLEMS = {
     "mnist-mlp": 1.0,
@@ -49,8 +51,13 @@ PROBLEMS = {
     "vanishing-tanh": 0.2,
     "fashion-mnist-cnn": 1.5,
     "digits-mlp": 0.1,
+    "shakespeare-transformer": 3.0,
+    **{problem.name: 0.2 for problem in GRID},
 }
 """How long the runs on each are, in the unit of --seconds."""
+PLAIN = ("shakespeare-transformer", *(problem.name for problem in GRID))
+PLAIN_METHODS, PLAIN_SEEDS = ("curveball", "kfac", "momentum", "adam"), 3
+"""On these no search is made: fewer methods as they are, or with the package's learning rates, and its targets."""
 TUNED = {
     "momentum": "lr=log:1e-3:10,momentum=0.8:0.98",
     "adamw": "lr=log:1e-5:1e-1,eps=log:1e-8:1e-4",
@@ -96,13 +103,16 @@ class Study:
     @property
     def minutes(self) -> float:
         """About how long it takes: runs one after the other in each worker, and the starts of the parts."""
-        seconds = sum(map(self.length, self.problems))
+        plain = [problem for problem in self.problems if problem in PLAIN]
+        tuned = [problem for problem in self.problems if problem not in PLAIN]
+        seconds = sum(map(self.length, tuned))
         searches = math.ceil(len(self.methods) / self.workers)
         rounds, target = (math.ceil(seeds / self.workers) for seeds in (self.seeds, TARGET_SEEDS))
         runs = self.trials * searches + TARGET_AT * target + len(self.entries) * rounds
         grids = [self.length(problem) for problem in self.problems if problem in ALONE_ON]
         alone = POINTS * math.ceil(len(self.alone) / self.workers) * sum(grids)
-        return (OVERHEAD * (runs * seconds + alone) + START * (searches + 2) * len(self.problems)) / 60
+        few = math.ceil(PLAIN_SEEDS / self.workers) * len(PLAIN_METHODS) * sum(map(self.length, plain))
+        return (OVERHEAD * (runs * seconds + alone + few) + START * ((searches + 2) * len(tuned) + len(plain))) / 60
 
     def length(self, problem: str) -> float:
         """Seconds of training of a run on a problem."""
@@ -121,36 +131,28 @@ class Study:
 
     def tuning(self, problem: str, method: str, space: str, out: Path) -> list[str]:
         """A search, but for how settings are chosen."""
-        words = [
-            "tune",
-            "--problem",
-            problem,
-            "--optimizer",
-            method,
-            "--space",
-            space,
-            "--holdout",
-            "0",
-            "--seeds",
-            "1",
-        ]
-        words += ["--seconds", f"{self.length(problem):g}", "--threads", "1", "--out", str(out)]
+        words = ["tune", "--problem", problem, "--optimizer", method, "--space", space, "--holdout", "0"]
+        words += ["--seeds", "1", "--seconds", f"{self.length(problem):g}", "--threads", "1", "--out", str(out)]
         return words
 
     def comparing(self, problem: str, part: str, names: Sequence[str], share: float, seeds: int) -> list[str]:
-        """A comparison with the settings that were found, for a share of the problem's seconds."""
-        folder, seconds = self.out / problem, share * self.length(problem)
-        words = ["compare", "--problem", problem, "--optimizers", ",".join(names), "--searches", str(folder / "tune")]
-        words += ["--seconds", f"{seconds:g}", "--seeds", str(seeds), "--workers", str(min(self.workers, seeds))]
-        return [*words, "--threads", "1", "--resume", "--out", str(folder / part)]
+        """A comparison for a share of the problem's seconds."""
+        out, seconds = self.out / problem / part, share * self.length(problem)
+        words = ["compare", "--problem", problem, "--optimizers", ",".join(names), "--seconds", f"{seconds:g}"]
+        words += ["--seeds", str(seeds), "--workers", str(min(self.workers, seeds)), "--threads", "1"]
+        return [*words, "--resume", "--out", str(out)]
 
     def carry_out(self) -> None:
         """Run what is missing, problem by problem. Raises SystemExit where a part fails, or another study is there."""
         lock = locked(self.out)
         self.settle()
         for problem in self.problems:
-            self.search(problem, lock)
-            self.compare(problem, lock)
+            if problem in PLAIN:
+                command = self.comparing(problem, "compare", PLAIN_METHODS, 1.0, PLAIN_SEEDS)
+                self.part(problem, "compare", command, PLAIN_SEEDS * len(PLAIN_METHODS), lock)
+            else:
+                self.search(problem, lock)
+                self.compare(problem, lock)
 
     def settle(self) -> None:
         """Note what every part of the study shares, or check it: parts of other lengths are another study's."""
@@ -183,16 +185,21 @@ class Study:
         found = {name: lowest(folder / "tune" / name) for name in self.methods}
         best = min((name for name in self.methods if name in FIRST_ORDER), key=found.__getitem__)
         names = [name for name in self.entries if name in SELF_TUNING or found[name.partition("@")[0]] < math.inf]
+        settings = ["--searches", str(folder / "tune")]
         target = self.comparing(problem, "target", [best], TARGET_AT, TARGET_SEEDS)
+        target += [*settings, "--first-seed", str(FIRST_TARGET_SEED)]
+        self.part(problem, "target", target, TARGET_SEEDS, lock)
         final = self.comparing(problem, "compare", names, 1.0, self.seeds)
-        for part, command, runs in (
-            ("target", [*target, "--first-seed", str(FIRST_TARGET_SEED)], TARGET_SEEDS),
-            ("compare", [*final, "--target-from", str(folder / "target")], self.seeds * len(names)),
-        ):
-            if ended(folder / part) < runs:
-                together([command], 1, lock)
-            if ended(folder / part) < runs:
-                raise SystemExit(f"The part {folder / part} failed.")
+        final += [*settings, "--target-from", str(folder / "target")]
+        self.part(problem, "compare", final, self.seeds * len(names), lock)
+
+    def part(self, problem: str, name: str, command: list[str], runs: int, lock: IO[str]) -> None:
+        """One comparison, unless all its runs are recorded. Raises SystemExit where they are not afterwards."""
+        folder = self.out / problem / name
+        if ended(folder) < runs:
+            together([command], 1, lock)
+        if ended(folder) < runs:
+            raise SystemExit(f"The part {folder} failed.")
 
 
 def tried(directory: Path) -> int:
@@ -253,7 +260,7 @@ def parse(arguments: Sequence[str] | None = None) -> Study:
     parser.add_argument("--problems", default=",".join(PROBLEMS), help="with commas between them")
     parser.add_argument("--methods", default=",".join(TUNED), help="with commas; a first-order one among them")
     parser.add_argument("--trials", type=int, default=6, help="of each search")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of training, the unit of each trial and each run")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of training, the unit of each trial and each run")
     parser.add_argument("--seeds", type=int, default=6, help="of the comparisons")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder for the records and reports")

@@ -27,7 +27,7 @@ from quadric.core.records import FILE_NAME
 from quadric.report import profile
 from quadric.report.figures import PICTURES, STYLE, draw
 from quadric.report.markdown import markdown
-from quadric.report.summary import entries, settings
+from quadric.report.summary import entries, settings, summarise
 from quadric.report.tables import Cell, ResultTable, length, plain, result_table
 from quadric.report.tuning import draw_values, searched
 from quadric.report.verdict import MEASURES, Measure, duel, ratio, times
@@ -60,7 +60,7 @@ def take_over(runs: Path, kept: Path) -> None:
     for folder in sorted(each.parent.parent for each in runs.glob(f"*/compare/{FILE_NAME}")):
         shutil.rmtree(kept / folder.name, ignore_errors=True)
         searches = [path.parent for part in SEARCHES for path in (folder / part).glob(f"*/{FILE_NAME}")]
-        for path in (folder / "target", folder / "compare", *searches):
+        for path in (*folder.glob("target"), folder / "compare", *searches):
             target = kept / path.relative_to(runs) / FILE_NAME
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path / FILE_NAME, target)
@@ -68,9 +68,11 @@ def take_over(runs: Path, kept: Path) -> None:
 
 def write_page(kept: Path, docs: Path) -> None:
     """Draw everything. Raises SystemExit where there are no records."""
-    comparisons = {path.parents[1].name: records.read(path) for path in sorted(kept.glob(f"*/compare/{FILE_NAME}"))}
-    if not comparisons:
+    every = {path.parents[1].name: records.read(path) for path in sorted(kept.glob(f"*/compare/{FILE_NAME}"))}
+    if not every:
         raise SystemExit(f"There are no records in {kept}: `make study` makes them.")
+    comparisons = {name: record for name, record in every.items() if (kept / name / "target").exists()}
+    unsearched = {name: record for name, record in every.items() if name not in comparisons}
     pictures = docs / PICTURES_IN
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir(parents=True)
@@ -83,13 +85,15 @@ def write_page(kept: Path, docs: Path) -> None:
         if alone:
             (pictures / f"{name}-alone.png").write_bytes(sensitivities(name, alone))
             parts.append(by_itself(name, alone))
+    if unsearched:
+        parts.append(without_searches(unsearched))
     if len(comparisons) > 1:
         together = list(comparisons.values())
         profiles = [profile.profile(together, measure) for measure in MEASURES]
         (pictures / "profile.png").write_bytes(profile.drawn(profiles))
         table = profile.table(together, profiles).removeprefix("# ")
         parts.append(f"## {table}\n![Performance profiles]({PICTURES_IN}/profile.png)\n")
-    environment = next(iter(comparisons.values())).header.environment
+    environment = next(iter(every.values())).header.environment
     where = " · ".join(f"{name} {environment[name]}" for name in ("date", "processor", "quadric", "torch", "workers"))
     parts.append(
         f"*{where}. The records are `benchmarks/results/study/`; `make study-page` writes this page from them.*\n"
@@ -104,7 +108,7 @@ def top(comparisons: list[Record]) -> str:
 `make study` repeats it; [protocol.md](protocol.md) has the rules and their reasons. Two tracks: *tuned* methods had as
 many trials each, in spaces of two numbers of the same size, damping included, judged by the train loss at the end of
 the same seconds; *self-tuning* ones run as they are on every problem. The target of a problem is the median of what its
-best tuned first-order method reaches in three quarters of the time, with five seeds of its own. Misses are infinite;
+best tuned first-order method reaches in three quarters of the time, with seeds of its own. Misses are infinite;
 seconds are of training on one thread, without evaluations. Wins and losses are both here, and what the seeds leave
 open.
 
@@ -168,6 +172,29 @@ What the searches found, and how much the result depends on it:
 {markdown(searches_table(found))}
 ![Train loss against every searched number]({PICTURES_IN}/{name}-sensitivity.png)
 """
+
+
+def without_searches(comparisons: dict[str, Record]) -> str:
+    """A row for each problem that a few methods ran on as they are."""
+    rows = []
+    for name, record in comparisons.items():
+        cells = [Cell(record.header.problem["target"]["text"]), Cell(length(None, record.header.seconds))]
+        for each in summarise(record):
+            reached = f"{each.reached} of {each.runs} reached it"
+            time = each.seconds_to_target
+            best = "–" if each.train_loss is None else plain(each.train_loss.median)
+            cells.append(
+                Cell(plain(time.median) if time and math.isfinite(time.median) else "missed", f"{best}; {reached}")
+            )
+        rows.append([Cell(name), *cells])
+    methods = [each.optimizer for each in summarise(next(iter(comparisons.values())))]
+    seeds = len(next(iter(comparisons.values())).seeds)
+    return f"""## Without searches
+
+CurveBall and K-FAC as they are, first-order methods with the package's learning rates, {seeds} seeds: median seconds to
+the target, and below it the median train loss at the end.
+
+{markdown(ResultTable("", ["seconds to the target", "target", "run", *methods], rows, []))}"""
 
 
 def searches_table(found: list[Found]) -> ResultTable:

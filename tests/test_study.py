@@ -91,6 +91,17 @@ def test_a_method_whose_trials_all_diverged_is_left_out_of_the_comparison(study,
     assert [command[4] for command in study[2]] == ["momentum", "kfac,momentum"]
 
 
+def test_on_some_problems_nothing_is_searched(study):
+    chosen = dataclasses.replace(study[1], problems=["width-depth-16x2"])
+    with pytest.raises(SystemExit, match=r"The part .*width-depth-16x2/compare failed"):
+        chosen.carry_out()
+    ((name, *words),) = study[2]
+    assert (name, words[3]) == ("compare", "curveball,kfac,momentum,adam")
+    assert "--searches" not in words
+    module = study[0]
+    assert chosen.minutes == pytest.approx((module.OVERHEAD * 2 * 4 * 0.6 + module.START) / 60)
+
+
 def test_parts_of_another_length_are_another_studys(study):
     chosen = study[1]
     chosen.out.mkdir(parents=True)
@@ -121,10 +132,12 @@ def test_the_minutes_of_a_study(study):
 def test_damping_by_itself_is_on_the_page(tmp_path):
     out, docs = tmp_path / "study", tmp_path / "docs"
     docs.mkdir()
-    run("study", "--problems", "vanishing-tanh", "--methods", "momentum,kfac", *SHORT[4:], "--out", out)
+    problems = "vanishing-tanh,width-depth-16x2"
+    run("study", "--problems", problems, "--methods", "momentum,kfac", *SHORT[4:], "--out", out)
     run("study_page", out, "--records", tmp_path / "kept", "--docs", docs)
     page = (docs / "study.md").read_text()
     assert "by themselves on vanishing-tanh" in page
+    assert "| width-depth-16x2 | train loss ≤ 0.0237 | 0.6 s |" in page
     assert "| kfac | damping=log:1e-6:1 |" in page
     assert (docs / "study" / "vanishing-tanh-alone.png").read_bytes().startswith(b"\x89PNG")
 

@@ -427,3 +427,29 @@ def test_generators_of_python_and_numpy_go_on_as_without_it():
         return random.random(), np.random.rand()
 
     assert drawn(True) == drawn(False)
+
+
+class OwnNoise(nn.Linear):
+    """A layer with noise from a generator of its own."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs, dtype=F64)
+        self.generator = torch.Generator().manual_seed(5)
+
+    def forward(self, x):
+        return super().forward(x) + 0.1 * torch.randn(len(x), self.out_features, generator=self.generator, dtype=F64)
+
+
+def test_generators_of_the_model_go_on_as_without_it():
+    trained = []
+    for monitored in (True, False):
+        torch.manual_seed(0)
+        one = Objective(nn.Sequential(OwnNoise(4, 5), nn.Tanh(), OwnNoise(5, 3)), nn.CrossEntropyLoss())
+        monitor = Monitor(one, budget=None, products=4)
+        sgd = torch.optim.SGD(one.model.parameters(), lr=0.1)
+        for step in range(4):
+            if monitored:
+                monitor.step(batch(seed=step))
+            sgd.step(one.on(batch(seed=step)))
+        trained.append(one.space.flatten([p.detach() for p in one.parameters]))
+    assert torch.equal(*trained)

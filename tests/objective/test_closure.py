@@ -164,6 +164,32 @@ def test_further_evaluations_replay_the_random_numbers_and_leave_buffers():
     assert_same_state(after_one, model)
 
 
+def test_a_model_s_own_generator_is_replayed_and_goes_on_once_a_step():
+    class Noisy(nn.Linear):
+        def __init__(self):
+            super().__init__(3, 1)
+            self.generator = torch.Generator().manual_seed(1)
+
+        def forward(self, x):
+            return super().forward(x) + torch.randn(len(x), 1, generator=self.generator)
+
+    torch.manual_seed(0)
+    model, data = Noisy(), (torch.randn(4, 3), torch.randn(4, 1))
+    objective = quadric.Objective(model, nn.MSELoss())
+    fresh = torch.Generator().manual_seed(1)
+    for _ in range(2):
+        closure = objective.on(data)
+        noise = torch.randn(4, 1, generator=fresh)
+        with torch.no_grad():
+            expected = nn.functional.mse_loss(nn.functional.linear(data[0], model.weight, model.bias) + noise, data[1])
+        assert {float(closure()) for _ in range(3)} == {float(expected)}
+    before = model.generator.get_state()
+    hessian = quadric.Hessian(objective, data)
+    v = torch.randn(hessian.shape[1])
+    assert torch.equal(hessian @ v, hessian @ v)
+    assert torch.equal(model.generator.get_state(), before)
+
+
 def test_further_evaluations_see_the_weights_as_they_are_now():
     model, batch = network(F64), next(iter(loader(F64)))
     closure = quadric.Objective(model, nn.CrossEntropyLoss()).on(batch)

@@ -50,9 +50,9 @@ class Monitor:
     One and the same batch each time gives curves free of the choice of batch. `history` holds the measurements.
 
     Parameters, `.grad`, buffers, train/eval mode, optimiser and global random state stay as they are, to the bit; what
-    a model keeps elsewhere (a generator of its own, a counter in a plain attribute) goes on as with any evaluation.
-    Hooks of the model run. Numbers that are not finite are recorded as None with the `problem`, and so is what the
-    model or its loss doesn't allow, with one warning; training goes on.
+    a model keeps elsewhere (a counter in a plain attribute, say) goes on as with any evaluation. Hooks of the model
+    run. Numbers that are not finite are recorded as None with the `problem`, and so is what the model or its loss
+    doesn't allow, with one warning; training goes on.
 
     Args:
         every: least number of steps from one measurement to the next.

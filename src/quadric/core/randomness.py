@@ -1,4 +1,4 @@
-"""The state of torch's global random number generators: kept, replayed, and left as it was."""
+"""The state of random number generators, torch's global ones and a model's own: kept, replayed, and left as it was."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,33 @@ def replayed(state: RandomState) -> Iterator[None]:
         yield
     finally:
         outside.restore()
+
+
+OwnStates = list[tuple[torch.Generator, Tensor]]
+"""Generators that the modules of a model hold, and a state of each."""
+
+
+def own_states(model: nn.Module) -> OwnStates:
+    """The generators among the modules' attributes, and their present states."""
+    held = (value for module in model.modules() for value in vars(module).values())
+    return [(value, value.get_state()) for value in held if isinstance(value, torch.Generator)]
+
+
+def rewind(states: OwnStates) -> None:
+    """Put the generators back to these states."""
+    for generator, state in states:
+        generator.set_state(state)
+
+
+@contextmanager
+def resumed(states: OwnStates) -> Iterator[None]:
+    """The generators draw from these states within the block, then go on from where they were."""
+    outside = [(generator, generator.get_state()) for generator, _ in states]
+    rewind(states)
+    try:
+        yield
+    finally:
+        rewind(outside)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from quadric.core.passes import PASSES
-from quadric.core.randomness import RandomState
+from quadric.core.randomness import RandomState, rewind
 from quadric.objective import batch as batches
 from quadric.objective.batch import Batch
 from quadric.objective.gradient import GradientGraph, TapedGradient, differentiated
@@ -158,5 +158,6 @@ class Closure:
         except BaseException:
             self._start.restore_buffers()
             self._start.random.restore()
+            rewind(self._start.generators)
             self._start = None
             raise

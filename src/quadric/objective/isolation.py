@@ -11,27 +11,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from quadric.core.randomness import RandomState, replayed
+from quadric.core.randomness import OwnStates, RandomState, own_states, replayed, resumed
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Random state and buffers as they were at one moment: what a function evaluated again must start from."""
+    """Random states and buffers as they were at one moment: what a function evaluated again must start from."""
 
     random: RandomState
     buffers: dict[int, tuple[Tensor, Tensor]]
     """id → (buffer, copy of its value)."""
+    generators: OwnStates
 
     @classmethod
     def of(cls, model: nn.Module, random: RandomState) -> Snapshot:
         """The buffers of `model` as they are now, with the given random state."""
-        return cls(random, {id(b): (b, b.detach().clone()) for b in model.buffers()})
+        return cls(random, {id(b): (b, b.detach().clone()) for b in model.buffers()}, own_states(model))
 
     @contextmanager
     def replay(self, model: nn.Module) -> Iterator[None]:
         """Within the block the model draws the snapshot's random numbers and works on copies of its buffers."""
         copies = {key: value.clone() for key, (_, value) in self.buffers.items()}
-        with replayed(self.random), _substituted(model, copies):
+        with replayed(self.random), resumed(self.generators), _substituted(model, copies):
             yield
 
     def restore_buffers(self) -> None:
@@ -42,9 +43,12 @@ class Snapshot:
 
 @contextmanager
 def untouched(model: nn.Module, random: RandomState) -> Iterator[None]:
-    """Within the block the model draws from `random` and works on copies of its buffers."""
+    """Within the block the model draws from `random` and works on copies of its buffers.
+
+    Generators of its own draw from where they are, and are put back afterwards.
+    """
     copies = {id(b): b.detach().clone() for b in model.buffers()}
-    with replayed(random), _substituted(model, copies):
+    with replayed(random), resumed(own_states(model)), _substituted(model, copies):
         yield
 
 

@@ -119,7 +119,7 @@ def draw(record: Record, panels: list[Panel]) -> bytes | None:
 
 def below(labels: Sequence[str]) -> dict[str, Any]:
     """How a legend is put below the axes, with as many columns as there is room for."""
-    room = 140 // (8 + max(map(len, labels)))
+    room = max(1, 120 // (8 + max(map(len, labels))))
     return {"loc": "outside lower center", "ncols": min(len(labels), room), "handlelength": 3.2}
 
 
