@@ -66,7 +66,7 @@ TUNED = {
     "kfac": "damping=log:1e-5:1e-1,lr=log:0.5:2",
     "newton": "damping=log:1e-5:1e-1,correction=log:1e-4:1,curvature=fisher,structure=kronecker",
 }
-"""The spaces; the usual setting of each method is in the middle of its own."""
+"""The spaces; the usual learning rate or damping is in the middle."""
 ALONE = {
     "curveball": ("curveball", "damping=log:1e-3:100"),
     "kfac": ("kfac", "damping=log:1e-6:1"),

@@ -82,7 +82,7 @@ def write_page(kept: Path, docs: Path) -> None:
         (pictures / f"{name}.png").write_bytes(draw(record, PICTURES["train_loss"]) or b"")
         (pictures / f"{name}-sensitivity.png").write_bytes(sensitivities(name, tuned))
         parts.append(section(name, record, tuned))
-        if alone:
+        if any(each.finished for each in alone):
             (pictures / f"{name}-alone.png").write_bytes(sensitivities(name, alone))
             parts.append(by_itself(name, alone))
     if unsearched:
@@ -154,7 +154,9 @@ def section(name: str, record: Record, found: list[Found]) -> str:
     verdict = "\n".join(f"- {line}" for line in table.verdict.splitlines())
     facts = "; ".join(f"{key}: {value}" for key, value in problem["facts"].items())
     seeds, run = table.parts[0], length(record.header.epochs, record.header.seconds)
-    mixed = "".join(f"\n{sentence}\n" for sentence in mixtures(record.environments))
+    environments = [record.environments, *(each.environments for each in found)]
+    sentences = dict.fromkeys(sentence for each in environments for sentence in mixtures(each))
+    mixed = "".join(f"\n{sentence}\n" for sentence in sentences)
     return f"""## {name}
 
 {problem["summary"]}. {facts}. Batches of {problem["batch_size"]}; runs of {run}.
@@ -217,6 +219,8 @@ def by_itself(name: str, found: list[Found]) -> str:
     rows = []
     for each in found:
         (dimension,) = searched(each)
+        if not each.finished:
+            continue
         best = each.finished[0]
         near = [trial.hyper[dimension.name] for trial in each.finished if trial.value <= NEAR * best.value]
         rows.append(

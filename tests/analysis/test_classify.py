@@ -205,7 +205,8 @@ def test_what_was_not_ruled_out_is_not_claimed():
 def test_one_fixed_draw_of_dropout_is_said(training):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)).double().train(training)
-    data = torch.randn(8, 3, dtype=F64), torch.arange(8) % 2
+    x, y = torch.randn(8, 3, dtype=F64), torch.arange(8) % 2
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=4)  # which draws a seed, too
     assert (
         "of one fixed draw, that of seed 0" in classify(Objective(model, nn.CrossEntropyLoss()), data).evidence
     ) == (training)

@@ -445,7 +445,7 @@ def test_generators_of_the_model_go_on_as_without_it():
     for monitored in (True, False):
         torch.manual_seed(0)
         one = Objective(nn.Sequential(OwnNoise(4, 5), nn.Tanh(), OwnNoise(5, 3)), nn.CrossEntropyLoss())
-        monitor = Monitor(one, budget=None, products=4)
+        monitor = Monitor(one, budget=None, products=6)
         sgd = torch.optim.SGD(one.model.parameters(), lr=0.1)
         for step in range(4):
             if monitored:

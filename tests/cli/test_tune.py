@@ -59,6 +59,7 @@ def test_a_search_is_not_mixed_without_saying_so(tune, tmp_path):
     path = tmp_path / "out" / "records.jsonl"
     path.write_text(path.read_text().replace('"threads": "1"', '"threads": "5"', 1))
     before = path.read_text()
+    assert tune(*options, "--trials", 1)[0] == 0  # nothing is left to do, and so to mix
     status, _, error = tune(*options, "--trials", 2)
     assert status == 1
     assert "threads was 5 and is 1" in error

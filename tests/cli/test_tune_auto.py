@@ -80,7 +80,8 @@ def test_a_method_is_recommended_and_how_sure_that_is(auto, quadric, tmp_path):
     assert status == 1
     assert "holds another search: budget was 12 runs and is 15 runs" in error
     path = tmp_path / "out" / "records.jsonl"
-    path.write_text(path.read_text().replace('"threads": "1"', '"threads": "5"', 1))
+    kept = path.read_text().replace('"threads": "1"', '"threads": "5"', 1).splitlines(keepends=True)[:-1]
+    path.write_text("".join(kept))
     status, _, error = auto(*METHODS, "--trials", 12, "--seeds", 2)
     assert status == 1
     assert "threads was 5 and is 1" in error

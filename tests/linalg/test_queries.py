@@ -164,7 +164,7 @@ def test_logdet_takes_multiples_and_shifts_apart():
     assert logdet(2 * Identity(Dense(matrix).space)).estimate == pytest.approx(6 * float(torch.tensor(2.0).log()))
     with pytest.raises(ValueError, match="logdet takes a symmetric operator"):
         logdet(Opaque(Dense(random(3, 3))))
-    with pytest.raises(ValueError, match="Expected at least 2 probes and 1 step, got 1 and 50"):
+    with pytest.raises(ValueError, match="Expected at least 2 probes and 4 steps, got 1 and 50"):
         logdet(operator, probes=1)
 
 

@@ -188,6 +188,10 @@ def test_a_model_s_own_generator_is_replayed_and_goes_on_once_a_step():
     v = torch.randn(hessian.shape[1])
     assert torch.equal(hessian @ v, hessian @ v)
     assert torch.equal(model.generator.get_state(), before)
+    several = quadric.Hessian(objective, [data, data])
+    first = several @ v
+    model(data[0])
+    assert torch.equal(several @ v, first), "random numbers are fixed per operator"
 
 
 def test_further_evaluations_see_the_weights_as_they_are_now():

@@ -180,12 +180,8 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
 
     before = earlier(out, subject.facts, overwrite)
     known = {} if before is None else before.findings
-    parts = plan(subject, wanted, known)
-    missing: list[Part] = []
-    for part in parts:
-        stale = part.follows in {each.name for each in missing}
-        if stale or part.name not in known or not known[part.name].answers(part):
-            missing.append(part)
+    parts = plan(subject, wanted, {name: finding.settings for name, finding in known.items()})
+    missing = [part for part in parts if not (part.name in known and known[part.name].answers(part))]
     output = console()
     if before is not None:
         said = f"parts there already: {len(parts) - len(missing)} of {len(parts)}"
@@ -193,7 +189,7 @@ def measure(subject: Subject, wanted: Wanted, out: Path, overwrite: bool) -> Non
     failure: BaseException | None = None
     if before is not None and before.point is not None:
         with within_memory(), output.status("the loss, once"):
-            check_unchanged(subject, before.point)
+            check_unchanged(subject, parts[0].curvature, before.point)
     if missing:
         check_room(missing, subject)
         with within_memory(), output.status("one gradient and one product of each curvature"):

@@ -198,13 +198,15 @@ def tune(
         )
     header = {"search": signature, "environment": describe(place)}
     shared = None if study is None else Study(study, study_name, signature, dimensions, seed)
-    begin(out, LAYOUT, header, overwrite, mix)
+    begin(out, LAYOUT, header, overwrite)
     if shared is None:
         mine = Study(str(out / STUDY), study_name, signature, dimensions, seed)
         mine.release()
     searching = shared or mine
     searching.choose(search, points)
     wanted = TRIALS if trials is None and budget is None and search != "grid" else trials
+    if searching.queued if search == "grid" else wanted is None or len(searching.trials) < wanted:
+        go_on(out, LAYOUT, header["environment"], mix)
     carry_out(searching, task, out, run(searching, task, trials=wanted, budget=budget, grid=search == "grid"))
 
 
@@ -320,8 +322,8 @@ def check_settings(task: Task, space: list[Dimension]) -> float:
     return longest
 
 
-def begin(out: Path, layout: Layout, header: dict[str, Any], overwrite: bool, mix: bool) -> None:
-    """Make the directory and its record file, or go on with those that are there."""
+def begin(out: Path, layout: Layout, header: dict[str, Any], overwrite: bool) -> None:
+    """Make the directory and its record file, or leave those that are there to go on with."""
     from quadric.bench.journal import Journal
     from quadric.report.directory import RECORDS, prepare
 
@@ -329,8 +331,6 @@ def begin(out: Path, layout: Layout, header: dict[str, Any], overwrite: bool, mi
         prepare(out, overwrite)
         with Journal(out / RECORDS, layout, header):
             pass
-    else:
-        go_on(out, layout, header["environment"], mix)
 
 
 def go_on(out: Path, layout: Layout, environment: dict[str, str], mix: bool) -> None:

@@ -45,7 +45,7 @@ def recommend(task: Task, out: Path, options: Options) -> None:
 
     from quadric.bench.environment import describe
     from quadric.bench.search.methods import CANDIDATES
-    from quadric.bench.search.recommendation import LAYOUT
+    from quadric.bench.search.recommendation import LAYOUT, read
     from quadric.cli.tune import begin, check_directory, described, go_on
     from quadric.report.directory import RECORDS
     from quadric.report.tables import length
@@ -79,8 +79,8 @@ def recommend(task: Task, out: Path, options: Options) -> None:
             "plan": {**asdict(plan), "rungs": [[rung.methods, rung.tries] for rung in plan.rungs]},
             "environment": describe(task.device),
         }
-        begin(out, LAYOUT, header, options.overwrite, options.mix)
-    else:
+        begin(out, LAYOUT, header, options.overwrite)
+    if len((race := read(out / RECORDS)).attempts) < race.plan.runs:
         go_on(out, LAYOUT, describe(task.device), options.mix)
     carry_out(task, out, options.seed)
 

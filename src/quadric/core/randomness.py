@@ -3,94 +3,94 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+OwnStates = tuple[tuple[torch.Generator, Tensor], ...]
+"""Generators that the modules of a model hold, and a state of each."""
+
 
 @dataclass(frozen=True)
 class RandomState:
-    """A snapshot of the global generators that a model on `device` draws from (the CPU's, and the device's own)."""
+    """A snapshot of the generators that a model on `device` draws from: the CPU's, the device's, and its `own`.
+
+    One made of a `seed` is the same for every model: `of_model` adds the model's own generators, with that seed.
+    """
 
     device: torch.device
     cpu: Tensor
     accelerator: Tensor | None
+    own: OwnStates = ()
+    seed: int | None = None
 
     @classmethod
-    def now(cls, device: torch.device) -> RandomState:
+    def now(cls, device: torch.device, own: Iterable[torch.Generator] = ()) -> RandomState:
         """The present state."""
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        return cls(device, torch.get_rng_state(), cuda)
+        return cls(device, torch.get_rng_state(), cuda, tuple((each, each.get_state()) for each in own))
 
     @classmethod
     def seeded(cls, seed: Seed, device: torch.device) -> RandomState:
         """The state that `torch.manual_seed(seed)` would lead to; a state is its own."""
         return seed if isinstance(seed, RandomState) else _seeded(seed, device)
 
-    def same_as(self, other: RandomState) -> bool:
-        """Whether both would draw the same numbers."""
-        pairs = ((self.cpu, other.cpu), (self.accelerator, other.accelerator))
-        return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+    def of_model(self, model: nn.Module) -> RandomState:
+        """The state with the model's own generators."""
+        generators = own_generators(model)
+        if self.seed is None or not generators:
+            return self
+        seeded = (torch.Generator(each.device).manual_seed(self.seed).get_state() for each in generators)
+        return replace(self, own=tuple(zip(generators, seeded, strict=True)))
+
+    def drawn_from(self) -> bool:
+        """Whether any of its generators is elsewhere by now."""
+        now = RandomState.now(self.device, [each for each, _ in self.own])
+        pairs = [(self.cpu, now.cpu), *((a, b) for (_, a), (_, b) in zip(self.own, now.own, strict=True))]
+        if self.accelerator is not None and now.accelerator is not None:
+            pairs.append((self.accelerator, now.accelerator))
+        return not all(torch.equal(a, b) for a, b in pairs)
 
     def restore(self) -> None:
         """Make this the present state."""
         torch.set_rng_state(self.cpu)
         if self.accelerator is not None:
             torch.cuda.set_rng_state(self.accelerator, self.device)
+        for generator, state in self.own:
+            generator.set_state(state)
 
 
 Seed = int | RandomState
 """What fixes a model's random numbers: a number, or the state that a step of training began with."""
 
 
+def own_generators(model: nn.Module) -> list[torch.Generator]:
+    """The generators among the attributes of the model's modules."""
+    held = (value for module in model.modules() for value in vars(module).values())
+    return [value for value in held if isinstance(value, torch.Generator)]
+
+
 @lru_cache(maxsize=64)
 def _seeded(seed: int, device: torch.device) -> RandomState:
     cpu = torch.Generator().manual_seed(seed).get_state()
     cuda = torch.Generator(device).manual_seed(seed).get_state() if device.type == "cuda" else None
-    return RandomState(device, cpu, cuda)
+    return RandomState(device, cpu, cuda, seed=seed)
 
 
 @contextmanager
 def replayed(state: RandomState) -> Iterator[None]:
-    """Draw from `state` within the block, then go on from where the global generators were."""
-    outside = RandomState.now(state.device)
+    """Draw from `state` within the block, then go on from where the generators were."""
+    outside = RandomState.now(state.device, [generator for generator, _ in state.own])
     state.restore()
     try:
         yield
     finally:
         outside.restore()
-
-
-OwnStates = list[tuple[torch.Generator, Tensor]]
-"""Generators that the modules of a model hold, and a state of each."""
-
-
-def own_states(model: nn.Module) -> OwnStates:
-    """The generators among the modules' attributes, and their present states."""
-    held = (value for module in model.modules() for value in vars(module).values())
-    return [(value, value.get_state()) for value in held if isinstance(value, torch.Generator)]
-
-
-def rewind(states: OwnStates) -> None:
-    """Put the generators back to these states."""
-    for generator, state in states:
-        generator.set_state(state)
-
-
-@contextmanager
-def resumed(states: OwnStates) -> Iterator[None]:
-    """The generators draw from these states within the block, then go on from where they were."""
-    outside = [(generator, generator.get_state()) for generator, _ in states]
-    rewind(states)
-    try:
-        yield
-    finally:
-        rewind(outside)
 
 
 @contextmanager

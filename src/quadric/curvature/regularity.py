@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quadric.core.randomness import RandomState
+from quadric.core.randomness import RandomState, own_generators
 from quadric.curvature.curvature import Curvature
 from quadric.curvature.fisher import Fisher
 from quadric.linalg.probes import gaussian, seeded
@@ -38,10 +38,12 @@ def read(operator: Curvature[Any]) -> Reading:
     objective, space = operator.objective, operator.space
     gradient = torch.zeros(space.numel, dtype=space.dtype, device=space.device)
     loss = loss_size = gradient_size = weights = 0.0
-    start = operator._random()
-    with untouched(objective.model, start):
+    drawn, generators = False, own_generators(objective.model)
+    with untouched(objective.model, operator._random()):
         for batch in objective.batches(operator.data):
+            before = RandomState.now(space.device, generators)
             local = Linearization(objective, batch, taped=False)
+            drawn = drawn or before.drawn_from()
             weight = local.weight
             if weight > 0:
                 slope = space.flatten(local.gradient(retain=False))
@@ -49,7 +51,6 @@ def read(operator: Curvature[Any]) -> Reading:
                 loss, loss_size = loss + weight * float(local.loss), loss_size + weight * abs(float(local.loss))
                 gradient_size += weight * float(slope.norm())
                 weights += weight
-        drawn = not start.same_as(RandomState.now(start.device))
     if weights == 0:
         raise ValueError(NOTHING)
     return Reading(loss / weights, gradient / weights, weights, loss_size / weights, gradient_size / weights, drawn)

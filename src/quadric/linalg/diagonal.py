@@ -50,12 +50,15 @@ def diagonal(
     with Reporter(progress, "diagonal") as reporter:
         found = ask(operator)
         if tol is not None and found.converged and length(found.standard_error) > tol * length(found.values):
-            whole, spent = without_structure(operator), found.products
-            error = None if whole.exact else whole.standard_error
-            found = Diagonal(
-                whole.values, whole.space, error, products=spent + whole.products, converged=whole.converged
-            )
-        return found
+            whole = without_structure(operator)
+            better = whole.converged or length(whole.standard_error) < length(found.standard_error)
+            surer = whole if better else found
+            error = None if surer.exact else surer.standard_error
+            products = found.products + whole.products
+            found = Diagonal(surer.values, surer.space, error, products=products, converged=whole.converged)
+    if tol is not None and not found.converged:
+        ran_out("The diagonal", length(found.standard_error), tol * length(found.values), found.products)
+    return found
 
 
 def length(x: Tensor) -> float:
@@ -85,7 +88,6 @@ def _estimated(operator: Watched, limit: int, tol: float | None, seed: int, repo
         if more is None:
             return _exact(operator, found.products)
         if more == 0:
-            ran_out("The diagonal", error, allowed, found.products, stacklevel=5)
             return Diagonal(found.values, found.space, found.standard_error, products=found.products, converged=False)
         method.grow(more)
         found = method.diagonal()

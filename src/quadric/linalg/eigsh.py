@@ -71,9 +71,10 @@ def eigsh(
     limit = max(min(max(100, 20 * n), 5_000), 2 * k) if max_products is None else max_products
     if limit < k:
         raise ValueError(f"Expected max_products of at least k = {k}, got {max_products!r}.")
-    _check_room(operator, k, size)
+    if preconditioner is None:
+        _check_room(operator, k, size)
     # n products are spent on finding out that n more are needed
-    whole = n <= EXACT_BELOW and (max_products is None or max_products >= 2 * n)
+    whole = n <= EXACT_BELOW and (max_products is None or max_products > 2 * n)
     check_repeatable(operator)
     with Reporter(progress, f"eigsh, {k} of {n} eigenvalues") as reporter:
         if preconditioner is not None:

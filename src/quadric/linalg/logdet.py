@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,8 +24,10 @@ from quadric.operators.dense import cholesky_of
 from quadric.operators.estimate import Estimate
 from quadric.operators.operator import LinearOperator
 
-LONGER = 16
-"""With a tolerance the steps grow to so many times those that were asked for."""
+FEWEST = 4
+"""Steps, of which a quarter is looked at, too."""
+LONGER, BASIS_BYTES = 16, 2**31
+"""With a tolerance the steps grow to so many times those asked for, while their vectors fit into this."""
 
 
 def logdet(
@@ -44,16 +47,16 @@ def logdet(
     `probes` random signs of `seed` and `steps` steps each: probes·steps products. The quadrature exceeds the truth
     where the condition number is far above steps²; what more steps would take off is told from half and a quarter of
     them, by Aitken's rule, and `standard_error` is that and the standard error over probes, added. With `tol`, steps
-    are doubled and probes added until it is at most tol·|estimate|, or there are `max_probes` and 16 times as many
-    steps (NotConverged). `progress` is called with a line now and then.
+    are doubled and probes added until it is at most tol·|estimate|, of each part of a sum or block, or there are
+    `max_probes` and 16 times as many steps (NotConverged). `progress` is called with a line now and then.
 
     Raises NotPositiveDefinite as `inverse` does, and ValueError where C is not symmetric. Reference: Ubaru, Chen and
     Saad (2017), Fast estimation of tr(f(A)) via stochastic Lanczos quadrature.
     """
     operator.space  # noqa: B018 - raises where the operator is rectangular
     check_damping(damping)
-    if probes < 2 or steps < 1:
-        raise ValueError(f"Expected at least 2 probes and 1 step, got {probes} and {steps}.")
+    if probes < 2 or steps < FEWEST:
+        raise ValueError(f"Expected at least 2 probes and {FEWEST} steps, got {probes} and {steps}.")
     check_tolerance(tol)
     check_repeatable(operator)
 
@@ -76,16 +79,28 @@ def logdet(
 
     try:
         with Reporter(progress, "log-determinant") as reporter:
-            return ask(operator, damping)
-    except NotPositiveDefinite as found:
-        raise found.explained(damping) from None
+            found = ask(operator, damping)
+    except NotPositiveDefinite as refused:
+        raise refused.explained(damping) from None
+    allowed = math.inf if tol is None else tol * abs(found.estimate)
+    if found.standard_error <= allowed and math.isfinite(found.standard_error):
+        return replace(found, converged=True)
+    warnings.warn(
+        f"The log-determinant has an error of {found.standard_error:.2g} after {found.products} products, where "
+        f"{allowed:.2g} is allowed: raise max_probes, steps, the damping or tol.",
+        NotConverged,
+        stacklevel=2,
+    )
+    return replace(found, converged=False)
 
 
 def _quadrature(
     operator: LinearOperator, shift: float, probes: int, steps: int, tol: float | None, most: int, seed: int
 ) -> Estimate:
     """n · the mean over probes of `_at`, with more steps where these are too few, and more probes where those are."""
-    generator, longest = seeded(seed), min(LONGER * steps, operator.shape[0])
+    n = operator.shape[0]
+    longest = max(steps, min(LONGER * steps, n, BASIS_BYTES // (n * operator.dtype.itemsize)))
+    generator = seeded(seed)
     looks: list[tuple[float, float, float]] = []
     products, goal = 0, probes
     while True:
@@ -95,24 +110,17 @@ def _quadrature(
             looks.append(_looks(operator, found, shift, steps))
         whole, half, quarter = torch.tensor(looks, dtype=torch.float64).unbind(1)
         mean, spread = float(whole.mean()), float(whole.std() / math.sqrt(len(looks)))
-        rounding = 100 * torch.finfo(operator.dtype).eps * max(abs(mean), operator.shape[0])
+        rounding = 100 * torch.finfo(operator.dtype).eps * max(abs(mean), n)
         bias = aitken(float(quarter.mean() - half.mean()), float(half.mean()) - mean, rounding)
         error, allowed = spread + bias, math.inf if tol is None else tol * abs(mean)
         if error <= allowed:
             return Estimate(mean, error, products)
         if bias > allowed / 2 and steps < longest:
             steps, looks, generator = min(2 * steps, longest), [], seeded(seed)
-        elif spread > allowed / 2 and len(looks) < most:
+        elif bias <= allowed and spread > allowed / 2 and len(looks) < most:
             goal = min(most, enlarged(len(looks), 2 * spread / max(allowed, 1e-300)))
         else:
-            break
-    warnings.warn(
-        f"The log-determinant has an error of {error:.2g} after {len(looks)} probes of {steps} steps, where "
-        f"{allowed:.2g} was asked for: raise max_probes, steps, the damping or tol.",
-        NotConverged,
-        stacklevel=5,
-    )
-    return Estimate(mean, error, products, converged=False)
+            return Estimate(mean, error, products, converged=False)
 
 
 def _looks(operator: LinearOperator, found: Tridiagonal, shift: float, steps: int) -> tuple[float, float, float]:
@@ -124,7 +132,7 @@ def _looks(operator: LinearOperator, found: Tridiagonal, shift: float, steps: in
     made = found.diagonal.numel()
     if made < steps:
         return whole, whole, whole
-    half, quarter = (_at(operator, found.matrix()[:k, :k], shift) for k in (max(made // 2, 1), max(made // 4, 1)))
+    half, quarter = (_at(operator, found.matrix()[:k, :k], shift) for k in (made // 2, made // 4))
     return whole, half, quarter
 
 

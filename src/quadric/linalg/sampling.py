@@ -82,10 +82,9 @@ def sampled(
     exact: Callable[[], float],
     limit: int,
     tol: float | None,
-    name: str,
     reporter: Reporter,
 ) -> Estimate:
-    """Grow the sampler to `limit` products, or until its standard error is at most tol·|estimate|.
+    """Grow the sampler to `limit` products, or until its standard error is at most tol·|estimate|; `converged` says so.
 
     At each look the products grow as the error asks, by a factor of 2 at most. Where that is expected to take more than
     n, the answer is `exact` by n instead, the operator's dimension.
@@ -108,15 +107,14 @@ def sampled(
             break
         sampler.grow(more)
         found = sampler.estimate()
-    ran_out(name, found.standard_error, allowed, found.products, stacklevel=5)
     return replace(found, converged=False)
 
 
-def ran_out(name: str, error: float, allowed: float, products: int, stacklevel: int) -> None:
-    """Warn that a tolerance was not met."""
+def ran_out(name: str, error: float, allowed: float, products: int) -> None:
+    """Warn the caller's caller that a tolerance was not met."""
     warnings.warn(
         f"{name} has a standard error of {error:.2g} after {products} products, where {allowed:.2g} was asked for: the "
         "products ran out.",
         NotConverged,
-        stacklevel=stacklevel,
+        stacklevel=3,
     )

@@ -15,7 +15,7 @@ from quadric.linalg.hutchinson import Hutchinson
 from quadric.linalg.hutchpp import HutchPlusPlus
 from quadric.linalg.probes import signs
 from quadric.linalg.repeatable import check_repeatable
-from quadric.linalg.sampling import Sampler, at_once, check_budget, sampled
+from quadric.linalg.sampling import Sampler, at_once, check_budget, ran_out, sampled
 from quadric.linalg.watched import Watched
 from quadric.linalg.xtrace import XTrace
 from quadric.operators import queries
@@ -64,14 +64,17 @@ def trace(
             return Estimate(_sum_of_diagonal(Watched(part, reporter, n)), 0.0, n)
         watched = Watched(part, reporter, limit if tol is None else None)
         exact = partial(_sum_of_diagonal, watched)
-        return sampled(METHODS[method](watched, seed), exact, limit, tol, "The trace", reporter)
+        return sampled(METHODS[method](watched, seed), exact, limit, tol, reporter)
 
     with Reporter(progress, "trace") as reporter:
         found = ask(operator)
         if tol is not None and found.converged and found.standard_error > tol * abs(found.estimate):
             whole = without_structure(operator)
-            found = replace(whole, products=found.products + whole.products)
-        return found
+            surer = whole if whole.converged or whole.standard_error < found.standard_error else found
+            found = replace(surer, products=found.products + whole.products, converged=whole.converged)
+    if tol is not None and not found.converged:
+        ran_out("The trace", found.standard_error, tol * abs(found.estimate), found.products)
+    return found
 
 
 def _sum_of_diagonal(operator: Watched) -> float:
@@ -101,9 +104,11 @@ def frobenius_norm(
         # the standard error of a square root is half as large, relatively
         twice = None if tol is None else 2 * tol
         exact = partial(_sum_of_squares, watched)
-        squares = sampled(_Squares(watched, seed), exact, limit, twice, "The square of the norm", reporter)
+        squares = sampled(_Squares(watched, seed), exact, limit, twice, reporter)
     root = math.sqrt(max(squares.estimate, 0.0))
     error = squares.standard_error / (2 * root) if root else 0.0
+    if tol is not None and not squares.converged:
+        ran_out("The Frobenius norm", error, tol * root, squares.products)
     return Estimate(root, error, squares.products, squares.converged)
 
 

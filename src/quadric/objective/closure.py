@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from quadric.core.passes import PASSES
-from quadric.core.randomness import RandomState, rewind
+from quadric.core.randomness import RandomState, own_generators
 from quadric.objective import batch as batches
 from quadric.objective.batch import Batch
 from quadric.objective.gradient import GradientGraph, TapedGradient, differentiated
@@ -106,7 +106,9 @@ class Closure:
     @property
     def random(self) -> RandomState:
         """What every evaluation on this step draws from: the present state, once there has been one that state."""
-        return RandomState.now(self.objective.space.device) if self._start is None else self._start.random
+        if self._start is not None:
+            return self._start.random
+        return RandomState.now(self.objective.space.device, own_generators(self.objective.model))
 
     def again(self) -> AbstractContextManager[None]:
         """Within the block buffers and random numbers are a replay's: for passes that may run parts of the model."""
@@ -150,7 +152,7 @@ class Closure:
             with self._start.replay(model):
                 yield
             return
-        self._start = Snapshot.of(model, RandomState.now(self.objective.space.device))
+        self._start = Snapshot.of(model, self.objective.space.device)
         try:
             yield
         except GeneratorExit:
@@ -158,6 +160,5 @@ class Closure:
         except BaseException:
             self._start.restore_buffers()
             self._start.random.restore()
-            rewind(self._start.generators)
             self._start = None
             raise

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from quadric.core.randomness import OwnStates, RandomState, own_states, replayed, resumed
+from quadric.core.randomness import RandomState, own_generators, replayed
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class Snapshot:
     random: RandomState
     buffers: dict[int, tuple[Tensor, Tensor]]
     """id → (buffer, copy of its value)."""
-    generators: OwnStates
 
     @classmethod
-    def of(cls, model: nn.Module, random: RandomState) -> Snapshot:
-        """The buffers of `model` as they are now, with the given random state."""
-        return cls(random, {id(b): (b, b.detach().clone()) for b in model.buffers()}, own_states(model))
+    def of(cls, model: nn.Module, device: torch.device) -> Snapshot:
+        """Random states and the buffers of `model` as they are now."""
+        random = RandomState.now(device, own_generators(model))
+        return cls(random, {id(b): (b, b.detach().clone()) for b in model.buffers()})
 
     @contextmanager
     def replay(self, model: nn.Module) -> Iterator[None]:
         """Within the block the model draws the snapshot's random numbers and works on copies of its buffers."""
         copies = {key: value.clone() for key, (_, value) in self.buffers.items()}
-        with replayed(self.random), resumed(self.generators), _substituted(model, copies):
+        with replayed(self.random), _substituted(model, copies):
             yield
 
     def restore_buffers(self) -> None:
@@ -43,12 +43,9 @@ class Snapshot:
 
 @contextmanager
 def untouched(model: nn.Module, random: RandomState) -> Iterator[None]:
-    """Within the block the model draws from `random` and works on copies of its buffers.
-
-    Generators of its own draw from where they are, and are put back afterwards.
-    """
+    """Within the block the model draws from `random`, its own generators too, and works on copies of its buffers."""
     copies = {id(b): b.detach().clone() for b in model.buffers()}
-    with replayed(random), resumed(own_states(model)), _substituted(model, copies):
+    with replayed(random.of_model(model)), _substituted(model, copies):
         yield
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,8 +59,6 @@ class Part:
     vectors: int
     measure: Callable[[Results, Progress | None], Saved] = field(compare=False)
     evaluations: int = 0
-    follows: str = ""
-    """The part whose result it goes by: measured again, so is this."""
 
     @property
     def file(self) -> str:
@@ -69,10 +67,10 @@ class Part:
         return f"{self.name}{said}.npz"
 
 
-def plan(subject: Subject, wanted: Wanted, found: Container[str] = ()) -> list[Part]:
+def plan(subject: Subject, wanted: Wanted, found: Mapping[str, Mapping[str, Any]] | None = None) -> list[Part]:
     """The parts in the order in which they run: eigenvalues first, since slices go along their vectors.
 
-    `found` are the names of parts that are there already: slices take eigenvectors from there.
+    `found` has the settings of parts that are there already: slices take eigenvectors from there.
 
     Raises ValueError where more eigenvalues are asked for than there are parameters.
     """
@@ -80,6 +78,7 @@ def plan(subject: Subject, wanted: Wanted, found: Container[str] = ()) -> list[P
     if wanted.top is not None and wanted.top > n:
         raise ValueError(f"--top {wanted.top}: {subject.name} has only {n:,} parameters, and so as many eigenvalues.")
     parts: list[Part] = []
+    found = found or {}
     for i, curvature in enumerate(wanted.curvatures):
         if wanted.top is not None:
             parts.append(_top(subject, curvature, wanted.top, wanted.tol))
@@ -92,7 +91,9 @@ def plan(subject: Subject, wanted: Wanted, found: Container[str] = ()) -> list[P
     if wanted.classify:
         parts.append(_classify(subject))
     if wanted.slices:
-        parts.append(_eigenvector_plane(subject, wanted))
+        top = f"{wanted.curvatures[0]}-top"
+        leader = next((part.settings for part in parts if part.name == top), None) or found[top]
+        parts.append(_eigenvector_plane(subject, wanted, leader))
         if any(p.dim() > 1 and bool(p.any()) for p in subject.objective.parameters):
             parts.append(_random_plane(subject, wanted))
     return parts
@@ -153,9 +154,10 @@ def _classify(subject: Subject) -> Part:
     )  # fmt: skip
 
 
-def _eigenvector_plane(subject: Subject, wanted: Wanted) -> Part:
-    first = wanted.curvatures[0]
-    count = min(2, wanted.top or 2, subject.dimension)
+def _eigenvector_plane(subject: Subject, wanted: Wanted, leader: Mapping[str, Any]) -> Part:
+    """Along the eigenvectors that a part with the settings `leader` finds, whose own they are, too."""
+    first, k, tol = wanted.curvatures[0], leader["k"], leader["tol"]
+    count = min(2, k)
 
     def measure(results: Results, progress: Progress | None) -> Saved:
         operator, found = subject.operator(first), results[f"{first}-top"]
@@ -165,7 +167,7 @@ def _eigenvector_plane(subject: Subject, wanted: Wanted) -> Part:
 
     return Part(
         f"{first}-plane-eigenvectors", f"loss along the top eigenvectors of the {first}", first,
-        {**_grid(wanted), "directions": count}, count, 6, measure, wanted.points**count, f"{first}-top",
+        {**_grid(wanted), "k": k, "tol": tol}, count, 6, measure, wanted.points**count,
     )  # fmt: skip
 
 

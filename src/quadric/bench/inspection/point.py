@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -45,10 +46,11 @@ class Point:
     """Whether the loss is known to be convex in the outputs, so that the GGN is positive semi-definite."""
 
 
-def check_unchanged(subject: Subject, earlier: Point) -> None:
-    """Raise ValueError where the loss or the number of examples is another than it was."""
-    loss, examples = subject.objective.evaluate(subject.data, subject.settings.seed), sum(_sizes(subject.data))
-    if examples != earlier.examples or abs(loss - earlier.loss) > REPEATS * abs(earlier.loss):
+def check_unchanged(subject: Subject, curvature: str, earlier: Point) -> None:
+    """Raise ValueError where the loss or the number of examples is another than it was, and what `look` does."""
+    with explained():
+        loss, examples = read(subject.operator(curvature)).loss, sum(_sizes(subject.data))
+    if examples != earlier.examples or not abs(loss - earlier.loss) <= REPEATS * abs(earlier.loss):
         raise ValueError(
             f"The loss was {earlier.loss:.9g} over {earlier.examples:,} examples when this inspection began, and "
             f"is {loss:.9g} over {examples:,} now: model code or data have changed. Name another "
@@ -62,8 +64,15 @@ def look(subject: Subject, curvatures: Iterable[str]) -> Point:
     Raises ValueError where they are not finite, differ between readings, or a curvature is refused; RuntimeError where
     the model or the loss raise something else.
     """
-    try:
+    with explained():
         return _look(subject, curvatures)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Make an error that says nothing by itself a RuntimeError about the model or its loss."""
+    try:
+        yield
     except Exception as error:
         if isinstance(error, (ValueError, TypeError)) or type(error) in KNOWN:
             raise

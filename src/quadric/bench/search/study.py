@@ -62,14 +62,14 @@ class Study:
     def choose(self, method: Method, points: int) -> None:
         """How settings are chosen from now on; what of a grid was not tried yet is queued.
 
-        Those of Halton's sequence are all trained to the end: they are there to be compared.
+        Those of a grid and of Halton's sequence are all trained to the end: they are there to be compared.
         """
         import optuna
 
         sampler = optuna.samplers.TPESampler if method == "tpe" else optuna.samplers.RandomSampler
         self.study.sampler = sampler(seed=self.seed)
         self.even = method == "halton"
-        if self.even:
+        if method in ("grid", "halton"):
             self.study.pruner = optuna.pruners.NopPruner()
         if method == "grid":
             tried = [
