@@ -73,7 +73,7 @@ ALONE = {
     "newton": ("newton", "damping=log:1e-6:1,curvature=fisher,structure=kronecker,adapt=false"),
     "newton-correction": (
         "newton",
-        "correction=log:1e-3:100,damping=0.01,curvature=fisher,structure=kronecker,adapt=false",
+        "correction=log:1e-3:100,damping=1.0,curvature=fisher,structure=kronecker,adapt=false",
     ),
 }
 """λ or α over a grid by itself, all else as it comes; Newton keeps both as they are."""
