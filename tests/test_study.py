@@ -137,8 +137,8 @@ def test_damping_by_itself_is_on_the_page(tmp_path):
     run("study_page", out, "--records", tmp_path / "kept", "--docs", docs)
     page = (docs / "study.md").read_text()
     assert "by themselves on vanishing-tanh" in page
-    assert "| width-depth-16x2 | train loss ≤ 0.0237 | 0.6 s |" in page
-    assert "| kfac | damping=log:1e-6:1 |" in page
+    assert "| width-depth-16x2 | train loss ≤ 0.0236634 | 0.6 s |" in page
+    assert "| kfac | damping=log:1e-06:1.0 |" in page
     assert (docs / "study" / "vanishing-tanh-alone.png").read_bytes().startswith(b"\x89PNG")
 
 
