@@ -67,6 +67,15 @@ def searched(study, losses):
                 lines.write("trial", asdict(Trial(number, {}, "finished", "", 1.0, scores)))
 
 
+def test_two_methods_that_both_miss_are_no_tie(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    judged = importlib.import_module("study_page").judged
+    missed = [float("inf")] * 3
+    assert judged(missed, "sgd", missed).below == "both missed"
+    assert judged([1.0, 1.1, 1.2], "sgd", missed).main == "won"
+    assert judged(missed, "sgd", [1.0, 1.1, 1.2]).below == "missed"
+
+
 def test_every_method_has_as_many_trials_in_as_large_a_space(study):
     module = study[0]
     spaces = [[each for each in parse(text) if isinstance(each, Range)] for text in module.TUNED.values()]

@@ -298,8 +298,15 @@ def test_data_that_changed_meanwhile_are_noticed(quadric, code, monkeypatch):
     assert status == 1
     assert "model code or data have changed" in error
     monkeypatch.setattr(code.Doubling, "scale", 1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(code.Net, "forward", lambda self, x: float("nan") * self.layers(x))
+        assert "and is nan over 30 now" in quadric(*arguments, 2)[2]
     monkeypatch.setattr(code.Doubling, "__iter__", lambda self: iter([(code.x[:29], code.y[:29])]))
     assert "is 0." in quadric(*arguments, 2)[2]
+    monkeypatch.setattr(code.Net, "forward", lambda self, x: x.nothing)
+    status, _, error = quadric(*arguments, 2)
+    assert status == 1
+    assert error.startswith("error: The model or its loss failed on the data: ")
 
 
 def test_a_plane_goes_with_the_eigenvectors_it_lies_along(quadric, code):

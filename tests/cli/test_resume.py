@@ -171,7 +171,9 @@ def test_settings_and_target_of_searches_and_another_record(quadric, tmp_path):
         status, output, error = quadric(*last, "--optimizers", "newton@tuned,sgd")
         assert status == 0, error
     assert "digits-mlp: 0.1 s, 1 seed" in output
-    header = read(tmp_path / "compare" / "records.jsonl").header
+    record = read(tmp_path / "compare" / "records.jsonl")
+    assert [look.step for look in record.runs_of("sgd")[0].evaluations[:4]] == [0, 1, 2, 3]
+    header = record.header
     assert (header.epochs, header.seconds) == (None, 0.1)
     assert header.problem["target"]["threshold"] == pytest.approx(threshold, rel=1e-3)
     assert header.optimizers[0]["hyper"]["structure"] == "diagonal"

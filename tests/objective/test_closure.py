@@ -194,6 +194,40 @@ def test_a_model_s_own_generator_is_replayed_and_goes_on_once_a_step():
     assert torch.equal(several @ v, first), "random numbers are fixed per operator"
 
 
+def test_a_second_evaluation_for_second_derivatives_draws_the_same_of_a_model_s_own_generator():
+    class Square(torch.autograd.Function):  # the tape does not see into it
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, slope):
+            return 2 * ctx.saved_tensors[0] * slope
+
+    class Noisy(nn.Linear):
+        def __init__(self):
+            super().__init__(3, 1, dtype=F64)
+            self.generator = torch.Generator().manual_seed(1)
+
+        def forward(self, x):
+            noise = torch.randn(len(x), 1, generator=self.generator, dtype=F64)
+            return Square.apply(super().forward(x) + noise)
+
+    torch.manual_seed(0)
+    model, data = Noisy(), (torch.randn(4, 3, dtype=F64), torch.randn(4, 1, dtype=F64))
+    found = quadric.Hessian(quadric.Objective(model, nn.MSELoss()), data).to_dense()
+    noise = torch.randn(4, 1, generator=torch.Generator().manual_seed(0), dtype=F64)
+
+    def loss(w, b):
+        return nn.functional.mse_loss((nn.functional.linear(data[0], w, b) + noise).square(), data[1])
+
+    blocks = torch.autograd.functional.hessian(loss, (model.weight.detach(), model.bias.detach()))
+    sizes = [3, 1]
+    want = torch.cat([torch.cat([blocks[i][j].reshape(sizes[i], sizes[j]) for j in (0, 1)], 1) for i in (0, 1)])
+    assert_close(found, want, 1e-12)
+
+
 def test_further_evaluations_see_the_weights_as_they_are_now():
     model, batch = network(F64), next(iter(loader(F64)))
     closure = quadric.Objective(model, nn.CrossEntropyLoss()).on(batch)

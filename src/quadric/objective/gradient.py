@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from quadric.core.passes import PASSES
-from quadric.core.randomness import RandomState
+from quadric.core.randomness import RandomState, own_generators
 from quadric.objective.batch import Batch
 from quadric.objective.isolation import as_written, twice_differentiable, untouched
 from quadric.objective.refusal import explained
@@ -127,7 +127,7 @@ def differentiated(objective: Objective, batch: Batch, *, taped: bool = True) ->
     """
     if not taped:
         return GradientGraph(objective, batch)
-    random = RandomState.now(objective.space.device)
+    random = RandomState.now(objective.space.device, own_generators(objective.model))
     found = _recorded(objective, batch)
     if found.hole is None:
         return found

@@ -199,6 +199,22 @@ def test_bad_trials_are_pruned(tmp_path, task, monkeypatch):
     assert study.trials[-1].status == "pruned"
 
 
+@pytest.mark.parametrize("method", ["grid", "halton"])
+def test_settings_that_are_to_be_compared_are_never_pruned(tmp_path, task, monkeypatch, method):
+    values = iter([1.0, 1.1, 0.9, 1.2, 1.0, 50.0])
+
+    def evaluate(task, hyper, look):
+        value = next(values)
+        return Outcome("pruned", "", 0.0) if look(1, value) else Outcome("finished", "", 0.0, [value])
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    study = opened(tmp_path / "log", method=method)
+    study.choose(method, 6)
+    found = [outcome.status for outcome in go(study, task, trials=6)]
+    assert found == ["finished"] * len(found)
+    assert len(found) == 6
+
+
 def test_optuna_is_asked_for(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match=r"needs optuna; install it with: pip install 'quadric\[tune\]'"):
